@@ -1,0 +1,1 @@
+"""Environments: values only, one file an environment. `load` finds one by name."""

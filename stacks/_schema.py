@@ -1,0 +1,81 @@
+"""What an environment consists of. An environment's file holds values of these types and nothing else."""
+
+import dataclasses as dc
+
+from components.foundation import FoundationArgs
+from components.gpu_node_pools import GpuNodePoolsArgs, GpuPool
+from components.tenancy import Team, TenancyArgs
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class EmbeddedCluster:
+    """A control plane with simulated nodes on this machine, by name (`kiban cluster up NAME`)."""
+
+    name: str
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class KubeconfigCluster:
+    """A cluster that exists: a context of the user's kubeconfig, and proof that it is the right one.
+
+    kube_system_uid: `kubectl get namespace kube-system -o jsonpath={.metadata.uid}`.
+    """
+
+    context: str
+    kube_system_uid: str
+
+
+Cluster = EmbeddedCluster | KubeconfigCluster
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class State:
+    """Where the record of what exists is kept, and how carefully.
+
+    durable: every step is written before the next (survives a kill with nothing to adopt); else only the end is,
+        and a run after a kill adopts what it finds (docs/adr/0003). For throwaway clusters.
+    backend: a Pulumi backend URL; None: a folder beside the embedded cluster's own state.
+    secrets_provider: as `pulumi stack init --secrets-provider`; "passphrase" for the environment's own passphrase.
+    """
+
+    durable: bool
+    backend: str | None = None
+    secrets_provider: str = "passphrase"
+
+
+THROWAWAY = State(durable=False)
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class SystemNodes:
+    """Nodes without GPUs, for the platform's own pods. Where the cluster is not embedded they exist already."""
+
+    count: int = 3
+    cpu: int = 16
+    memory_gib: int = 64
+
+    def __post_init__(self) -> None:
+        for field, low, high in (("count", 0, 5000), ("cpu", 1, 1024), ("memory_gib", 1, 24576)):
+            if not low <= getattr(self, field) <= high:
+                raise ValueError(f"system_nodes: {field}={getattr(self, field)!r}; accepted: {low} to {high}")
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One environment of the platform."""
+
+    name: str
+    cluster: Cluster
+    state: State
+    system_nodes: SystemNodes = dc.field(default_factory=SystemNodes)
+    foundation: FoundationArgs = dc.field(default_factory=FoundationArgs)
+    teams: tuple[Team, ...] = ()
+    gpu_pools: tuple[GpuPool, ...] = ()
+
+    def __post_init__(self) -> None:
+        TenancyArgs(teams=self.teams)
+        GpuNodePoolsArgs(pools=self.gpu_pools, teams=self.teams)
+
+    def on(self, cluster: EmbeddedCluster) -> "Environment":
+        """The same environment on another cluster, with a throwaway state of its own."""
+        return dc.replace(self, cluster=cluster, state=THROWAWAY)

@@ -1,0 +1,34 @@
+"""Development: small pools, most of them spot, for trying changes of the platform itself."""
+
+from components.gpu_node_pools import GpuPool
+from components.tenancy import Team
+from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
+
+environment = Environment(
+    name="dev",
+    cluster=KubeconfigCluster(context="ml-dev", kube_system_uid="00000000-0000-0000-0000-000000000000"),
+    state=State(
+        durable=True,
+        backend="s3://example-kiban-dev?region=eu-west-1",
+        secrets_provider="awskms://alias/kiban-dev?region=eu-west-1",
+    ),
+    system_nodes=SystemNodes(count=3),
+    teams=(
+        Team(name="platform", owner="platform-oncall", gpus={"l4": 4, "a100-mig": 14}),
+        Team(name="vision", owner="vision-oncall", gpus={"l4": 2, "a100-mig": 14}),
+        Team(name="language", owner="language-oncall", gpus={"l4": 2, "a100-mig": 14}),
+    ),
+    gpu_pools=(
+        GpuPool(
+            name="l4",
+            accelerator="NVIDIA-L4",
+            min_nodes=0,
+            max_nodes=4,
+            gpus_per_node=1,
+            spot=True,
+            cpu=16,
+            memory_gib=64,
+        ),
+        GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-40GB", nodes=1, gpus_per_node=8, mig_profile="1g.5gb"),
+    ),
+)

@@ -1,0 +1,29 @@
+"""A laptop: every kind of pool once, small enough to start in seconds."""
+
+from components.gpu_node_pools import GpuPool
+from components.tenancy import Team
+from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
+
+environment = Environment(
+    name="local",
+    cluster=EmbeddedCluster(name="local"),
+    state=THROWAWAY,
+    system_nodes=SystemNodes(count=2, cpu=8, memory_gib=32),
+    teams=(
+        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14}),
+        Team(name="language", owner="language-oncall", gpus={"a100": 16, "l4-shared": 8}),
+    ),
+    gpu_pools=(
+        GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=2, gpus_per_node=8),
+        GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8, mig_profile="1g.10gb"),
+        GpuPool(
+            name="l4-shared",
+            accelerator="NVIDIA-L4",
+            nodes=1,
+            gpus_per_node=4,
+            time_slices=4,
+            cpu=48,
+            memory_gib=192,
+        ),
+    ),
+)

@@ -1,0 +1,57 @@
+"""Production: training on H100 and A100, notebooks and small jobs on MIG slices, serving on L4, batch on spot."""
+
+from components.gpu_node_pools import GpuPool
+from components.tenancy import Team
+from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
+
+environment = Environment(
+    name="prod",
+    cluster=KubeconfigCluster(context="ml-prod", kube_system_uid="00000000-0000-0000-0000-000000000000"),
+    state=State(
+        durable=True,
+        backend="s3://example-kiban-prod?region=eu-west-1",
+        secrets_provider="awskms://alias/kiban-prod?region=eu-west-1",
+    ),
+    system_nodes=SystemNodes(count=6, cpu=32, memory_gib=128),
+    teams=(
+        Team(name="vision", owner="vision-oncall", gpus={"a100": 64, "a100-mig": 84, "l4-serving": 16}),
+        Team(name="language", owner="language-oncall", gpus={"h100": 128, "a100-mig": 42, "l4-serving": 16}),
+        Team(
+            name="ranking", owner="ranking-oncall", gpus={"a100": 32, "a100-mig": 42, "l4-serving": 32, "a10g-spot": 32}
+        ),
+        Team(name="research", owner="research-oncall", gpus={"h100": 32, "a100": 32, "h100-mig": 28, "a10g-spot": 16}),
+    ),
+    gpu_pools=(
+        GpuPool(name="h100", accelerator="NVIDIA-H100-80GB-HBM3", nodes=16, gpus_per_node=8, cpu=192, memory_gib=2048),
+        GpuPool(
+            name="h100-mig",
+            accelerator="NVIDIA-H100-80GB-HBM3",
+            nodes=2,
+            gpus_per_node=8,
+            mig_profile="3g.40gb",
+            cpu=192,
+            memory_gib=2048,
+        ),
+        GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", min_nodes=8, max_nodes=16, gpus_per_node=8),
+        GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-80GB", nodes=3, gpus_per_node=8, mig_profile="1g.10gb"),
+        GpuPool(
+            name="l4-serving",
+            accelerator="NVIDIA-L4",
+            min_nodes=4,
+            max_nodes=16,
+            gpus_per_node=4,
+            cpu=48,
+            memory_gib=192,
+        ),
+        GpuPool(
+            name="a10g-spot",
+            accelerator="NVIDIA-A10G",
+            min_nodes=0,
+            max_nodes=48,
+            gpus_per_node=1,
+            spot=True,
+            cpu=16,
+            memory_gib=64,
+        ),
+    ),
+)
