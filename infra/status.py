@@ -58,7 +58,7 @@ def pool_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[str
             "evidence": "simulated" if any(map(_simulated, pool.nodes)) else "executed",
         }
         for pool in pools(nodes)
-        for resource in pool.devices() or [None]
+        for resource in (*pool.devices(),) or (None,)
     ]
 
 
@@ -173,7 +173,7 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
         return False
     if toleration.get("operator", "Equal") == "Exists":
         return toleration.get("key") in (None, "", taint["key"])
-    return toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", "")
+    return bool((toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint.get("value", "")))
 
 
 def _ready(node: Object) -> bool:
@@ -181,7 +181,7 @@ def _ready(node: Object) -> bool:
 
 
 def _simulated(node: Object) -> bool:
-    return node["metadata"]["labels"].get(SIMULATED) == "true"
+    return bool(node["metadata"]["labels"].get(SIMULATED) == "true")
 
 
 def _finished(pod: Object) -> bool:

@@ -1,0 +1,72 @@
+"""The environments that ship: they load, and say of themselves what the rest relies on."""
+
+import dataclasses as dc
+import importlib
+from pathlib import Path
+
+import pytest
+
+from components.tenancy import Team
+from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
+
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+NAMES = sorted(path.stem for path in STACKS.glob("[a-z]*.py"))
+
+
+def environment(name: str) -> Environment:
+    """Return the environment of a file."""
+    loaded = importlib.import_module(f"stacks.{name}").environment
+    assert isinstance(loaded, Environment)
+    return loaded
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_environment_bears_its_files_name(name: str) -> None:
+    """The stack's name finds the file, so the two must be one."""
+    assert environment(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_throwaway_clusters_have_throwaway_state(name: str) -> None:
+    """An environment that matters keeps a durable state in a backend of its own; an embedded one needs neither."""
+    env = environment(name)
+    embedded = isinstance(env.cluster, EmbeddedCluster)
+    assert env.state.durable is not embedded
+    assert (env.state.backend is None) is embedded
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pools_are_realistic(name: str) -> None:
+    """Every environment has several accelerators or ways to share one, MIG slices among them."""
+    pools = environment(name).gpu_pools
+    assert len({(pool.accelerator, pool.resource) for pool in pools}) > 1
+    assert any(pool.mig_profile for pool in pools)
+
+
+def test_what_staging_passes_production_has() -> None:
+    """Staging rehearses production's accelerators, so each of its pools' kinds is one of production's."""
+    kinds = {env: {(p.accelerator, p.resource) for p in environment(env).gpu_pools} for env in ("staging", "prod")}
+    assert kinds["staging"] <= kinds["prod"]
+
+
+def test_on_another_cluster_the_state_is_its_own() -> None:
+    """`--on` replaces the cluster and the state, and nothing else."""
+    moved = environment("prod").on(EmbeddedCluster(name="try"))
+    assert (moved.cluster, moved.state) == (EmbeddedCluster(name="try"), THROWAWAY)
+    assert dc.replace(moved, cluster=environment("prod").cluster, state=environment("prod").state) == environment(
+        "prod"
+    )
+
+
+def test_an_environment_checks_its_parts_against_each_other() -> None:
+    """A team's quota names a pool of the same environment, or the environment cannot be made."""
+    team = Team(name="vision", owner="o", gpus={"h100": 1})
+    with pytest.raises(ValueError, match="accepted: no pool"):
+        Environment(name="x", cluster=EmbeddedCluster(name="x"), state=THROWAWAY, teams=(team,))
+
+
+@pytest.mark.parametrize("change", [{"count": -1}, {"cpu": 0}, {"memory_gib": 0}])
+def test_bad_system_nodes_are_refused(change: dict[str, int]) -> None:
+    """Bounds of the nodes without GPUs."""
+    with pytest.raises(ValueError, match="system_nodes: .*accepted"):
+        SystemNodes(**change)
