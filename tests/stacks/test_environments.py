@@ -68,5 +68,5 @@ def test_an_environment_checks_its_parts_against_each_other() -> None:
 @pytest.mark.parametrize("change", [{"count": -1}, {"cpu": 0}, {"memory_gib": 0}])
 def test_bad_system_nodes_are_refused(change: dict[str, int]) -> None:
     """Bounds of the nodes without GPUs."""
-    with pytest.raises(ValueError, match="system_nodes: .*accepted"):
+    with pytest.raises(ValueError, match=r"system_nodes: .*accepted"):
         SystemNodes(**change)
