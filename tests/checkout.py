@@ -18,6 +18,7 @@ class Checkout:
 
     root: Path
     environ: dict[str, str] = dc.field(default_factory=dict)
+    _paths: dict[str, tuple[str, ...]] = dc.field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of a command, without those that would lead it elsewhere."""
@@ -58,12 +59,19 @@ class Checkout:
 
     def kubectl(self, cluster: str, *words: str, stdin: str | None = None) -> str:
         """Run the pinned kubectl against one of the checkout's clusters and return what it printed."""
-        kubeconfig = self.run("cluster", "kubeconfig", cluster).stdout.strip()
-        binary = self.run("tools", "path", "kubectl").stdout.strip()
-        command = [binary, "--kubeconfig", kubeconfig, *words]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = self.try_kubectl(cluster, *words, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def try_kubectl(self, cluster: str, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the pinned kubectl, which may fail."""
+        found = self._paths.get(cluster) or self._paths.setdefault(cluster, self._kubectl_of(cluster))
+        return subprocess.run([*found, *words], input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+    def _kubectl_of(self, cluster: str) -> tuple[str, ...]:
+        kubeconfig = self.run("cluster", "kubeconfig", cluster).stdout.strip()
+        binary = self.run("tools", "path", "kubectl").stdout.strip()
+        return (binary, "--kubeconfig", kubeconfig, f"--cache-dir={Path(kubeconfig).parent}/kubectl-cache")
 
 
 def copy_to(target: Path) -> Checkout:

@@ -32,24 +32,33 @@ def test_two_clusters_and_the_same_one_twice(checkout: Checkout, record: Record)
     finally:
         for name in names:
             checkout.run("cluster", "down", name)
-    record(line="6 two clusters side by side", evidence="executed", figure="apart, unchanged by a second up",
-           goal="apart, unchanged", command="./kiban cluster up one; ./kiban cluster up two")
+    record(
+        line="6 two clusters side by side",
+        evidence="executed",
+        figure="apart, unchanged by a second up",
+        goal="apart, unchanged",
+        command="./kiban cluster up one; ./kiban cluster up two",
+    )
 
 
 def test_a_taken_port_is_gone_around(checkout: Checkout, record: Record) -> None:
     """On loopback a port that another program has taken while the cluster was down is replaced, and said."""
-    loopback = {"KIBAN_NETNS": "0"}
     try:
-        checkout.run("cluster", "up", "ports", "--env", "local", **loopback)
+        checkout.run("cluster", "up", "ports", "--env", "local", KIBAN_NETNS="0")
         items = checkout.json("cluster", "status", "ports")["items"]
         port = int(next(item["server"] for item in items if "server" in item).rsplit(":", 1)[1])
         for pid in processes(checkout, "ports").values():
             checkout.shell(f"kill -9 {pid}")
         with socket.create_server(("127.0.0.1", port)):
-            again = checkout.run("cluster", "up", "ports", "--env", "local", **loopback)
+            again = checkout.run("cluster", "up", "ports", "--env", "local", KIBAN_NETNS="0")
             assert str(port) in again.stderr
             assert json.loads(checkout.kubectl("ports", "get", "--raw", "/version"))["gitVersion"].startswith("v1.")
     finally:
-        checkout.run("cluster", "down", "ports", **loopback)
-    record(line="6 a taken port", evidence="executed", figure="another port, said in one line", goal="clear error or another",
-           command="KIBAN_NETNS=0 ./kiban cluster up ports")
+        checkout.run("cluster", "down", "ports", KIBAN_NETNS="0")
+    record(
+        line="6 a taken port",
+        evidence="executed",
+        figure="another port, said in one line",
+        goal="clear error or another",
+        command="KIBAN_NETNS=0 ./kiban cluster up ports",
+    )

@@ -7,7 +7,7 @@ import yaml
 
 from tests.checkout import ROOT, Checkout
 
-WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / "docs/how-to/github-actions.yml").read_text())
+WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / "docs/how-to/github-actions.yml").read_text())
 
 
 def commands(job: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""Real clusters for the integration tests: one that all share and only read, and ones of a test's own.
+
+Their state is in a KIBAN_HOME of the run, and whatever is left of any of them at the end is taken down.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.gpu_node_pools import GpuPool
+from infra import console
+from infra.clusters import Cluster, embedded
+from infra.clusters.nodes import Nodes
+from infra.kubectl import Kubectl
+from stacks._schema import SystemNodes
+
+POOLS = Nodes(
+    system=SystemNodes(count=2),
+    gpu_pools=(
+        GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", gpus_per_node=8, nodes=2),
+        GpuPool(name="mig", accelerator="NVIDIA-H100-80GB-HBM3", gpus_per_node=8, nodes=1, mig_profile="1g.10gb"),
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a KIBAN_HOME for this run, whose clusters are gone when it ends."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIBAN_HOME", str(home))
+        yield home
+        for name in sorted(path.name for path in home.glob("clusters/*")):
+            embedded.down(name, say=console.say)
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(cluster_home: Path) -> Cluster:
+    """Return a running cluster with the nodes of POOLS; a test leaves it as it was."""
+    assert cluster_home.is_dir()
+    return embedded.up("shared", POOLS, say=console.say)
+
+
+@pytest.fixture(scope="session")
+def kubectl(shared_cluster: Cluster) -> Kubectl:
+    """Return kubectl on the shared cluster."""
+    return Kubectl(shared_cluster.kubeconfig, shared_cluster.context)
+
+
+@pytest.fixture
+def named(cluster_home: Path) -> Iterator[Callable[[str], str]]:
+    """Return a function that reserves a cluster's name for the test, to be taken down at its end."""
+    assert cluster_home.is_dir()
+    taken: list[str] = []
+
+    def reserve(name: str) -> str:
+        taken.append(name)
+        return name
+
+    yield reserve
+    for name in taken:
+        embedded.down(name, say=console.say)

@@ -1,0 +1,354 @@
+"""Embedded clusters with the real control plane: up, again, side by side, killed in every way, and down."""
+
+import dataclasses as dc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.clusters import Cluster, embedded
+from infra.clusters.embedded import record
+from infra.clusters.embedded.network import Loopback, Namespace
+from infra.clusters.nodes import Nodes
+from infra.clusters.waiting import until
+from infra.errors import CouldNotRun, RunFailed
+from infra.kubectl import Kubectl
+from stacks._schema import SystemNodes
+from tests.conftest import Record
+from tests.integration.conftest import POOLS
+
+ONE_NODE = Nodes(system=SystemNodes(count=1))
+Named = Callable[[str], str]
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def pids(name: str) -> dict[str, int | None]:
+    """Process name to id, of what the status says."""
+    return {process.name: process.pid for process in embedded.status(name).processes if process.state == "running"}
+
+
+def marked(home: Path) -> list[psutil.Process]:
+    """Every process, whoever's child, that was started for a cluster under this home."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except psutil.Error:
+            continue
+        if environment.get("KIBAN_PROCESS_FOLDER", "").startswith(str(home)):
+            found.append(process)
+    return found
+
+
+def kill(*processes: int | None) -> None:
+    """End processes at once, and wait until they are gone."""
+    for pid in processes:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(map(_runs, processes)), seconds=10, what="killed processes")
+
+
+def _runs(pid: int | None) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def remember(kubectl: Kubectl) -> None:
+    """Put data into a cluster that `remembers` finds again."""
+    kubectl.run("create", "configmap", "kept", "--from-literal=key=value")
+
+
+def remembers(kubectl: Kubectl) -> bool:
+    """Whether the cluster has the data still."""
+    return bool(kubectl.get("configmap", "kept", namespace="default")[0]["data"] == {"key": "value"})
+
+
+def run_job(kubectl: Kubectl, name: str, *, image: str = "example.test/train:1", **annotations: str) -> None:
+    """Make a Job of one pod, with annotations of simulation.kiban.dev."""
+    container = {"name": "main", "image": image}
+    marks = {f"simulation.kiban.dev/{key}": value for key, value in annotations.items()}
+    pod = {"metadata": {"annotations": marks}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"}}
+    kubectl.apply([job | {"spec": {"backoffLimit": 0, "template": pod}}], field_manager="tests")
+
+
+@pytest.fixture(scope="module")
+def mortal(cluster_home: Path) -> Iterator[Cluster]:
+    """Return a cluster with data in it, for tests that kill parts of it and bring it back."""
+    cluster = embedded.up("mortal", ONE_NODE, say=quiet)
+    remember(Kubectl(cluster.kubeconfig))
+    yield cluster
+    embedded.down("mortal", say=quiet)
+    assert not [process for process in marked(cluster_home) if "mortal" in process.environ()["KIBAN_PROCESS_FOLDER"]]
+
+
+def test_up_from_nothing_is_ready(named: Named, record: Record) -> None:
+    """From no cluster to a ready one: every process runs, every node is Ready, the figures are written down."""
+    said: list[str] = []
+    began = time.monotonic()
+    cluster = embedded.up(named("fresh"), POOLS, say=said.append)
+    seconds = time.monotonic() - began
+    status = embedded.status("fresh")
+    assert status.ready
+    assert (status.nodes, status.nodes_ready) == (5, 5)
+    assert status.uid == cluster.uid == embedded.get("fresh").uid
+    assert {process.state for process in status.processes} == {"running"}
+    command = "./kiban cluster up fresh; ./kiban cluster status fresh"
+    record(
+        line="8 control plane ready",
+        evidence="executed",
+        figure=f"{seconds:.1f} s",
+        goal="about 4 s idle",
+        command=command,
+    )
+    record(
+        line="8 control plane memory",
+        evidence="executed",
+        figure=f"{status.memory} MiB",
+        goal="500 MB",
+        command=command,
+    )
+
+
+def test_up_again_changes_nothing(shared_cluster: Cluster) -> None:
+    """A second `up` of a running cluster starts nothing, writes nothing, says nothing, and returns the same."""
+    before = pids("shared"), record.load(embedded.folder("shared")), (embedded.folder("shared") / "cluster.json").stat()
+    said: list[str] = []
+    assert embedded.up("shared", POOLS, say=said.append) == shared_cluster
+    after = pids("shared"), record.load(embedded.folder("shared")), (embedded.folder("shared") / "cluster.json").stat()
+    assert (before, said) == (after, [])
+
+
+def test_clusters_side_by_side_do_not_meet(named: Named, shared_cluster: Cluster) -> None:
+    """Two clusters have addresses, ranges and objects of their own, and one's end leaves the other as it was."""
+    other = embedded.up(named("other"), ONE_NODE, say=quiet)
+    before = pids("shared")
+    first, second = (record.load(embedded.folder(name)) for name in ("shared", "other"))
+    assert first is not None
+    assert second is not None
+    assert first.services != second.services
+    assert first.pods != second.pods
+    Kubectl(other.kubeconfig).run("create", "configmap", "only-here")
+    with pytest.raises(RunFailed, match="not found"):
+        Kubectl(shared_cluster.kubeconfig).get("configmap", "only-here")
+    embedded.down("other", say=quiet)
+    assert pids("shared") == before
+    assert embedded.status("shared").ready
+
+
+@pytest.mark.parametrize("victim", embedded.TOOLS)
+def test_a_killed_process_is_reported_and_restored(mortal: Cluster, victim: str) -> None:
+    """One process killed: the status shows it dead with the end of its log; `up` starts it alone, and all works on."""
+    before = pids("mortal")
+    kill(before[victim])
+    dead = [process for process in embedded.status("mortal").processes if process.state != "running"]
+    assert [(process.name, process.state, process.pid) for process in dead] == [(victim, "dead", before[victim])]
+    assert dead[0].tail
+    with pytest.raises(CouldNotRun, match=victim):
+        embedded.get("mortal")
+    assert embedded.up("mortal", ONE_NODE, say=quiet) == mortal
+    after = pids("mortal")
+    assert {name for name in before if before[name] != after[name]} == {victim}
+    works_on(mortal, f"after-{victim}")
+
+
+def works_on(cluster: Cluster, job: str) -> None:
+    """The data is there, and a new Job is made, scheduled, run and completed."""
+    kubectl = Kubectl(cluster.kubeconfig)
+    assert remembers(kubectl)
+    run_job(kubectl, job, duration="100ms")
+    kubectl.run("wait", "--for=condition=Complete", f"job/{job}", "--timeout=60s")
+
+
+def test_a_restarted_machine_loses_nothing(mortal: Cluster) -> None:
+    """All processes killed at once and the network namespace gone: `up` brings the same cluster back, data and all."""
+    kill(*pids("mortal").values())
+    known = record.load(embedded.folder("mortal"))
+    assert known is not None
+    if isinstance(known.network, Namespace):
+        known.network.remove()
+        assert not known.network.path.exists()
+    assert not embedded.status("mortal").ready
+    assert embedded.up("mortal", ONE_NODE, say=quiet) == mortal
+    works_on(mortal, "after-restart")
+
+
+def test_an_up_that_is_killed_is_finished_by_the_next(named: Named, cluster_home: Path, *, full: bool) -> None:
+    """`up` killed at points spread over its run: the next one converges, and `down` leaves nothing of either."""
+    name = named("cut")
+    script = f"from infra.clusters import embedded; embedded.up({name!r}, say=print)"
+    for point in range(20 if full else 5):
+        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+        try:
+            child.wait(timeout=0.3 + point * (0.2 if full else 0.8))
+        except subprocess.TimeoutExpired:
+            child.kill()
+        child.wait()
+        cluster = embedded.up(name, ONE_NODE, say=quiet)
+        assert embedded.status(name).ready
+        assert len(pids(name)) == len(marked_in(cluster_home, name)) == len(embedded.TOOLS)
+        assert cluster.uid == embedded.get(name).uid
+        embedded.down(name, say=quiet)
+        assert marked_in(cluster_home, name) == []
+
+
+def marked_in(home: Path, name: str) -> list[psutil.Process]:
+    """The processes of one cluster under the home."""
+    return marked(home / "clusters" / name)
+
+
+@pytest.mark.parametrize("listener", ["kube-apiserver", "etcd"])
+def test_a_taken_port_is_replaced(named: Named, listener: str) -> None:
+    """On loopback: where another program took the port of a dead process, `up` says so and moves to another one."""
+    cluster = embedded.up(named("ports"), ONE_NODE, say=quiet, isolated=False)
+    kubectl = Kubectl(cluster.kubeconfig)
+    remember(kubectl)
+    known = record.load(embedded.folder("ports"))
+    assert known is not None
+    assert isinstance(known.network, Loopback)
+    port = known.network.ports[listener]
+    kill(pids("ports")[listener])
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", port)):
+        assert embedded.up("ports", ONE_NODE, say=said.append) == cluster
+        assert any(f"port {port} is taken by another program" in line for line in said)
+        works_on(cluster, "moved")
+
+
+def test_down_leaves_nothing(named: Named, cluster_home: Path) -> None:
+    """After `down` there is no process, interface, namespace, mount or file of the cluster."""
+
+    def traces() -> tuple[set[str], list[str], list[str]]:
+        interfaces = {name for name in psutil.net_if_addrs() if name.startswith("kiban")}
+        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "kiban" in line]
+        return interfaces, mounts, sorted(str(path) for path in Path("/run").glob("kiban/*"))
+
+    before = traces()
+    embedded.up(named("gone"), ONE_NODE, say=quiet)
+    isolated = embedded.status("gone").namespace is not None
+    assert (traces() != before) == isolated
+    embedded.down("gone", say=quiet)
+    assert traces() == before
+    assert marked_in(cluster_home, "gone") == []
+    assert not embedded.folder("gone").exists()
+    assert "gone" not in embedded.names()
+
+
+def test_down_ends_what_lost_its_folder(named: Named, cluster_home: Path) -> None:
+    """A cluster whose folder was removed by hand is still found by its processes and taken down whole."""
+    embedded.up(named("lost"), ONE_NODE, say=quiet)
+    subprocess.run(["rm", "-rf", embedded.folder("lost")], check=True)
+    embedded.down("lost", say=quiet)
+    assert marked_in(cluster_home, "lost") == []
+
+
+def test_a_process_that_ends_at_start_is_named_with_its_words(named: Named, tmp_path: Path) -> None:
+    """A tool that fails is a failed run that names it and quotes the end of its log, at once."""
+    broken = tmp_path / "kube-scheduler"
+    broken.write_text("#!/bin/sh\necho this scheduler is broken >&2\nexit 1\n")
+    broken.chmod(0o755)
+    name = named("broken")
+    embedded.up(name, ONE_NODE, say=quiet)
+    kill(pids(name)["kube-scheduler"])
+    with pytest.raises(RunFailed, match="kube-scheduler ended; its log ends: this scheduler is broken"):
+        embedded.up(name, ONE_NODE, say=quiet, tools={"kube-scheduler": broken})
+
+
+def test_keys_are_private_and_roles_are_narrow(shared_cluster: Cluster, kubectl: Kubectl) -> None:
+    """Only the owner reads keys and kubeconfigs; strangers are refused; the simulator may not read secrets."""
+    folder = embedded.folder("shared")
+    files = [shared_cluster.kubeconfig, *(folder / "pki").iterdir()]
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o600"}
+    server = embedded.status("shared").server
+    stranger = Kubectl(Path(os.devnull))
+    for words in (["--token=nobody"], ["--username=nobody", "--password=x"]):
+        with pytest.raises(RunFailed, match="logged in"):
+            stranger.run("get", "namespaces", f"--server={server}", "--insecure-skip-tls-verify", *words)
+    with pytest.raises(RunFailed, match=r"forbidden|Forbidden"):
+        kubectl.run("get", "secrets", "--all-namespaces", "--as=kiban:kwok")
+    with pytest.raises(RunFailed, match=r"forbidden|Forbidden"):
+        kubectl.run("get", "secrets", "--all-namespaces", "--as=system:node:a100-0", "--as-group=system:nodes")
+
+
+def test_a_job_completes_after_its_annotated_duration(kubectl: Kubectl) -> None:
+    """Simulated: a Job's pod runs for as long as its annotation says, then it and the Job are complete."""
+    run_job(kubectl, "timed", duration="2s")
+    kubectl.run("wait", "--for=condition=Complete", "job/timed", "--timeout=60s")
+    pod = kubectl.get("pods", selector="job-name=timed", namespace="default")[0]
+    state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert pod["status"]["phase"] == "Succeeded"
+    assert 2 <= _seconds(state["finishedAt"]) - _seconds(state["startedAt"]) <= 5
+    kubectl.run("delete", "job", "timed")
+    assert kubectl.get("pods", selector="job-name=timed", namespace="default") == []
+
+
+def _seconds(stamp: str) -> float:
+    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+def test_a_pod_fails_on_request(kubectl: Kubectl) -> None:
+    """Simulated: an annotation makes a Job's pod fail with its words, and the Job with it."""
+    run_job(kubectl, "doomed", fail="CUDA out of memory")
+    kubectl.run("wait", "--for=condition=Failed", "job/doomed", "--timeout=60s")
+    pod = kubectl.get("pods", selector="job-name=doomed", namespace="default")[0]
+    assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "CUDA out of memory"
+    kubectl.run("delete", "job", "doomed")
+
+
+def test_a_served_pod_is_ready_until_it_is_told_to_fail(kubectl: Kubectl) -> None:
+    """Simulated: a Deployment becomes available; annotated, its pod is never ready again; deleted, it is gone."""
+    kubectl.run("create", "deployment", "web", "--image=example.test/web:1")
+    kubectl.run("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    pod = kubectl.get("pods", selector="app=web", namespace="default")[0]["metadata"]["name"]
+    kubectl.run("annotate", "pod", pod, "simulation.kiban.dev/fail=no such model")
+    kubectl.run("wait", "--for=condition=Ready=false", f"pod/{pod}", "--timeout=60s")
+    waiting = kubectl.get("pod", pod)[0]["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert (waiting["reason"], waiting["message"]) == ("CrashLoopBackOff", "no such model")
+    kubectl.run("delete", "deployment", "web")
+    kubectl.run("wait", "--for=delete", f"pod/{pod}", "--timeout=60s")
+
+
+def test_nodes_follow_the_data(named: Named, *, full: bool, record: Record) -> None:
+    """A large pool comes up Ready, a changed one is changed in place, and nodes that left the data are removed."""
+    count = 1000 if full else 200
+    pool = dc.replace(POOLS.gpu_pools[0], nodes=count)
+    cluster = embedded.up(named("large"), ONE_NODE, say=quiet)
+    began = time.monotonic()
+    embedded.up("large", Nodes(system=ONE_NODE.system, gpu_pools=(pool,)), say=quiet)
+    seconds = time.monotonic() - began
+    assert (embedded.status("large").nodes, embedded.status("large").nodes_ready) == (count + 1, count + 1)
+    record(
+        line="simulated nodes",
+        evidence="simulated",
+        figure=f"{count} in {seconds:.1f} s",
+        goal="1000 in 10 s",
+        command="",
+    )
+    small = dc.replace(pool, nodes=1, gpus_per_node=4)
+    embedded.up("large", Nodes(system=ONE_NODE.system, gpu_pools=(small,)), say=quiet)
+    nodes = Kubectl(cluster.kubeconfig).get("nodes")
+    offered = {node["metadata"]["name"]: node["status"]["allocatable"].get("nvidia.com/gpu") for node in nodes}
+    assert offered == {"system-0": None, "a100-0": "4"}
+    assert json.loads(Kubectl(cluster.kubeconfig).raw("/version"))["gitVersion"].startswith("v1.36.")
+
+
+def test_a_log_is_followed_over_a_restart(mortal: Cluster) -> None:
+    """`logs --follow` goes on with what a process writes after it was killed and started again."""
+    following = embedded.logs("mortal", "kwok", follow=True, lines=1)
+    assert next(following)
+    kill(pids("mortal")["kwok"])
+    assert embedded.up("mortal", ONE_NODE, say=quiet) == mortal
+    assert next(following)

@@ -1,0 +1,253 @@
+"""What is missing is built once, whole or not at all, whoever asks and whatever happens meanwhile."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import toolchain
+from infra.errors import BadInput, CouldNotRun, Interrupted, KibanError, RunFailed
+from infra.toolchain import builds, cache, catalogue
+from infra.toolchain.golang import Go
+from tests.toolchain.conftest import Bench
+from tests.toolchain.tiny import TINY, alive, resolver, until
+
+GO = Go("1.26.9", None)
+
+
+def quiet(line: str) -> None:
+    """Take a line of progress and do nothing with it."""
+
+
+def test_a_missing_tool_is_built_and_then_found(bench: Bench) -> None:
+    """The first resolve builds into a folder named by version and key; the next finds it there."""
+    path = toolchain.resolve("tiny", say=quiet)["tiny"]
+    assert path == bench.cache / "tools" / "tiny" / f"1.2.3-{builds.key(TINY, GO)}" / "tiny"
+    assert toolchain.resolve("tiny", say=quiet) == {"tiny": path}
+    assert len(bench.calls("build")) == 1
+    found = toolchain.find("tiny")
+    assert found
+    assert found.source == "cache"
+    assert not bench.scratch()
+
+
+def test_progress_names_tool_place_and_seconds(bench: Bench) -> None:
+    """Each build says which tool of how many it is, and how long it took; what is here already is not counted."""
+    assert toolchain.resolve("small", say=quiet)
+    lines: list[str] = []
+    toolchain.resolve("small", "tiny", say=lines.append)
+    assert lines == ["tools: tiny (1 of 1) building from pinned modules", "tools: tiny (1 of 1) built in 0 s"]
+    assert len(bench.binaries()) == 2
+
+
+def test_two_processes_build_once(bench: Bench) -> None:
+    """A second process that wants the same tool says that it waits, and gets what the first built."""
+    environ = {**os.environ, "FAKE_GATE": str(bench.gate)}
+    first = resolver(bench.modules, "tiny", environ=environ)
+    until(lambda: bench.calls("build"), "the first process builds")
+    second = resolver(bench.modules, "tiny", environ=environ)
+    assert second.stderr
+    assert "another process is making tiny 1.2.3; waiting" in second.stderr.readline()
+    assert not bench.binaries()
+    bench.gate.touch()
+    (path, _), (same, _) = first.communicate(timeout=20), second.communicate(timeout=20)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert path == same == f"{bench.binaries()[0]}\n"
+    assert len(bench.calls("build")) == 1
+    assert not bench.scratch()
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(bench: Bench) -> None:
+    """After kill -9 in the middle of a build, nothing half done is used, and the next resolve clears it away."""
+    killed = resolver(bench.modules, "tiny", environ={**os.environ, "FAKE_GATE": str(bench.gate)})
+    until(lambda: bench.calls("build"), "the process builds")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=20)
+    assert len(bench.scratch()) == 1
+    assert toolchain.find("tiny") is None
+    path = toolchain.resolve("tiny", say=quiet)["tiny"]
+    assert not bench.scratch()
+    bench.gate.touch()
+    orphan = bench.calls("build")[0]
+    until(lambda: not alive(orphan), "the orphaned Go ends, since its folder is gone")
+    assert bench.binaries() == [path]
+
+
+def test_leftovers_of_other_keys_are_removed_too(bench: Bench) -> None:
+    """A build that was killed and whose pins have changed since leaves nothing for ever."""
+    old = bench.cache / "tools" / "tiny" / ".1.2.2-0123456789ab.xyz.partial" / "out"
+    old.mkdir(parents=True)
+    toolchain.resolve("tiny", say=quiet)
+    assert not bench.scratch()
+
+
+def test_a_leftover_that_is_in_use_stays(bench: Bench) -> None:
+    """The scratch folder of a live build of another version is left alone."""
+    other = bench.cache / "tools" / "tiny" / "1.2.2-0123456789ab"
+    with cache.claimed(other, "tiny 1.2.2", quiet) as scratch:
+        toolchain.resolve("tiny", say=quiet)
+        assert scratch.exists()
+    assert not bench.scratch()
+
+
+def test_ctrl_c_ends_go_and_leaves_nothing(bench: Bench) -> None:
+    """Interrupted in the middle of a build, the process takes Go with it and removes its scratch folder."""
+    process = resolver(bench.modules, "tiny", environ={**os.environ, "FAKE_GATE": str(bench.gate)})
+    until(lambda: bench.calls("build"), "the process builds")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors
+    assert not alive(bench.calls("build")[0])
+    assert not bench.scratch()
+    assert not bench.binaries()
+
+
+def test_earlier_tools_are_there_while_later_are_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the background, each tool can be used as soon as it is there."""
+    assert toolchain.resolve("small", say=quiet)
+    monkeypatch.setenv("FAKE_GATE", str(bench.gate))
+    with toolchain.start("small", "tiny", say=quiet) as tools:
+        assert tools["small"].is_file()
+        assert list(tools) == ["small", "tiny"]
+        assert "tiny" in tools
+        assert len(bench.binaries()) == 1
+        bench.gate.touch()
+        assert tools["tiny"].is_file()
+
+
+def test_leaving_by_an_error_ends_the_background_build(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C while tools are built in the background ends the build, and whoever waits for it is told."""
+    monkeypatch.setenv("FAKE_GATE", str(bench.gate))
+    tools = toolchain.start("tiny", say=quiet)
+    until(lambda: bench.calls("build"), "the build runs")
+    with pytest.raises(KeyboardInterrupt), tools:
+        raise KeyboardInterrupt
+    assert not alive(bench.calls("build")[0])
+    assert not bench.scratch()
+    with pytest.raises(Interrupted, match=r"tiny \(1 of 1\) stopped"):
+        _ = tools["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "error", "said"),
+    [
+        (
+            "verifying example.com/m@v1.0.0: checksum mismatch\\n\\tdownloaded: h1:given=\\n\\tgo.sum:     h1:pin=\\n",
+            BadInput,
+            ("example.com/m@v1.0.0", "h1:given=", "accepts h1:pin=", "tiny/go.sum", "restore", "nothing was built"),
+        ),
+        (
+            "m.go:3:2: missing go.sum entry for module providing package example.com/m/p; to add:",
+            BadInput,
+            ("go.sum has no checksum of example.com/m/p",),
+        ),
+        (
+            "compile: writing output: write /x/_pkg_.a: no space left on device",
+            BadInput,
+            ("disk of", "is full", "free some space", "KIBAN_CACHE", "nothing was changed"),
+        ),
+        (
+            "go: example.com/m@v1.0.0: module lookup disabled by GOPROXY=off",
+            CouldNotRun,
+            ("not all in the module cache", "KIBAN_OFFLINE=1", "run once without it"),
+        ),
+        (
+            "m.go:3:2: example.com/m@v1.0.0: Get https://p.example: dial tcp: lookup p.example: no such host",
+            CouldNotRun,
+            ("cannot be downloaded", "make a Go module proxy reachable"),
+        ),
+        ("./main.go:3:1: syntax error: unexpected name", RunFailed, ("go build failed", "syntax error", "logs/tiny")),
+    ],
+    ids=["checksum", "unpinned", "full disk", "offline", "no proxy", "compiler"],
+)
+def test_a_failing_build_says_why_in_one_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, printed: str, error: type[KibanError], said: tuple[str, ...]
+) -> None:
+    """What Go prints becomes one line with what was given, what is accepted and what to do; nothing half done stays."""
+    monkeypatch.setenv("FAKE_FAILURE", printed)
+    with pytest.raises(error) as caught:
+        toolchain.resolve("tiny", say=quiet)
+    line = str(caught.value)
+    assert "\n" not in line
+    for words in said:
+        assert words in line
+    assert not bench.scratch()
+    assert not bench.binaries()
+
+
+def test_a_failing_build_shows_its_last_lines_and_keeps_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the output is shown, and the message names the file that has all of it."""
+    monkeypatch.setenv("FAKE_FAILURE", "\\n".join(f"error {number}" for number in range(40)))
+    lines: list[str] = []
+    with pytest.raises(RunFailed) as caught:
+        toolchain.resolve("tiny", say=lines.append)
+    assert lines[1:] == [f"  error {number}" for number in range(28, 40)]
+    log = Path(str(caught.value).rpartition(" ")[2])
+    assert log.is_relative_to(bench.cache)
+    assert len(log.read_text().splitlines()) == 40
+
+
+def test_too_little_space_is_refused_before_go_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with less free than the build takes is refused early, with the figures."""
+    monkeypatch.setattr(catalogue, "SPARE", sys.maxsize)
+    with pytest.raises(BadInput, match=r"GB free, about .* GB needed"):
+        toolchain.resolve("tiny", say=quiet)
+    assert not bench.calls("build")
+    assert not bench.scratch()
+
+
+def test_a_first_build_needs_the_space_of_its_family(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figure for a whole family holds for its first build only: later ones find its packages compiled."""
+    toolchain.resolve("small", say=quiet)
+    monkeypatch.setattr(catalogue, "SPACE", {"tiny": sys.maxsize})
+    assert toolchain.resolve("tiny", say=quiet)
+    for path in bench.binaries():
+        path.unlink()
+    with pytest.raises(BadInput, match="is full"):
+        toolchain.resolve("tiny", say=quiet)
+
+
+def test_a_binary_of_another_version_is_not_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build whose linker flags do not set the pinned version is found out before anybody uses it."""
+    monkeypatch.setenv("FAKE_BUILDS", "0.0.0-dev")
+    with pytest.raises(RunFailed, match=r"says it is 0\.0\.0-dev, pinned is 1\.2\.3"):
+        toolchain.resolve("tiny", say=quiet)
+    assert not bench.binaries()
+
+
+def test_a_disk_that_fills_up_outside_of_go_is_named(bench: Bench) -> None:
+    """Kiban's own writing may meet the full disk first, as a download does: it is the same line."""
+
+    def download() -> None:
+        with cache.claimed(bench.cache / "tools" / "tiny" / "1.2.3-key", "tiny 1.2.3", quiet) as scratch:
+            (scratch / "archive").symlink_to("/dev/full")
+            (scratch / "archive").write_bytes(b"content")
+
+    with pytest.raises(BadInput, match=r"tiny 1\.2\.3: the disk of .* is full"):
+        download()
+    assert not bench.scratch()
+
+
+def test_a_cache_that_cannot_be_written_is_named(bench: Bench) -> None:
+    """A cache folder that is a file is a one-line error that says which setting to change."""
+    bench.cache.write_text("")
+    with pytest.raises(CouldNotRun, match="KIBAN_CACHE"):
+        toolchain.resolve("tiny", say=quiet)
+
+
+def test_an_unknown_tool_is_named_beside_those_that_exist(bench: Bench) -> None:
+    """A name that is no tool is refused before anything is built."""
+    with pytest.raises(BadInput, match="'tinny' is not known; accepted: tiny, small"):
+        toolchain.resolve("tiny", "tinny", say=quiet)
+    assert not bench.calls("build")
+
+
+def test_listing_builds_nothing(bench: Bench) -> None:
+    """The list says what is here and what is missing, and makes nothing."""
+    assert toolchain.build(["small"], say=quiet)[0]["source"] == "built"
+    rows = {row["tool"]: row for row in toolchain.list_items()}
+    assert rows["tiny"] == {"tool": "tiny", "version": "1.2.3", "family": "tiny", "source": "missing", "path": None}
+    assert rows["small"]["source"] == "cache"
+    assert len(bench.calls("build")) == 1

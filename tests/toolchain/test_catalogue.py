@@ -1,0 +1,60 @@
+"""The tools as data: pins that stand in more than one file agree, and each family can be built from what it pins."""
+
+import re
+import tomllib
+
+import pytest
+
+from infra import paths
+from infra.toolchain.catalogue import SPACE, TOOLS, Tool
+
+MAIN = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kwok": "sigs.k8s.io/kwok",
+    "pulumi": "github.com/pulumi/pulumi/pkg/v3",
+    "pulumi-resource-kubernetes": "github.com/pulumi/pulumi-kubernetes/sdk/v4",
+    "kind": "sigs.k8s.io/kind",
+}
+every = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
+
+
+@every
+def test_go_mod_pins_the_version(tool: Tool) -> None:
+    """A tool's version is the one that its family's go.mod builds."""
+    module = MAIN.get(tool.name, "k8s.io/kubernetes")
+    text = (tool.folder / "go.mod").read_text()
+    assert re.search(rf"(?:^|\s){re.escape(module)} v{re.escape(tool.version)}(?:\s|$)", text, re.MULTILINE)
+
+
+@every
+def test_go_sum_pins_the_sources(tool: Tool) -> None:
+    """The checksum of every module that go.mod requires, or replaces one by, is pinned."""
+    mod, sums = ((tool.folder / name).read_text() for name in ("go.mod", "go.sum"))
+    replaced = {old: (new, version) for old, new, version in re.findall(r"(\S+) => (\S+) (v\S+)", mod)}
+    required = re.findall(r"^(?:require )?\t?(\S+\.\S+/\S+|\S+\.\S+) (v\S+)(?: // indirect)?$", mod, re.MULTILINE)
+    assert required
+    for module, version in (replaced.get(module, (module, version)) for module, version in required):
+        assert f"{module} {version}/go.mod h1:" in sums
+
+
+@every
+def test_each_tool_is_built_by_its_family(tool: Tool) -> None:
+    """The package is a tool of the family's go.mod, so that tidying keeps its pins, or the family's own main."""
+    package = tool.package
+    assert package == "." or package in (tool.folder / "go.mod").read_text()
+    assert (package == ".") == (tool.folder / "main.go").exists()
+    assert tool.family in SPACE
+
+
+def test_pulumi_and_its_python_packages_are_of_one_version() -> None:
+    """The engine and the provider are the ones that the locked Python packages were made for."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+    assert f"pulumi=={TOOLS['pulumi'].version}" in project["dependencies"]
+    assert f"pulumi-kubernetes=={TOOLS['pulumi-resource-kubernetes'].version}" in project["dependencies"]
+
+
+@every
+def test_versions_reach_the_binary(tool: Tool) -> None:
+    """Where the linker sets the version, it is the pinned one."""
+    stamped = re.findall(r"[vV]ersion=v?(\S+)", tool.ldflags)
+    assert all(version == tool.version for version in stamped)

@@ -1,0 +1,70 @@
+"""The cache's key is all that determines a binary, and nothing else."""
+
+import dataclasses as dc
+import os
+from pathlib import Path
+
+import pytest
+
+from infra.toolchain import builds, catalogue, golang
+from infra.toolchain.golang import Go
+from tests.toolchain.conftest import Bench
+from tests.toolchain.tiny import TINY
+
+GO = Go("1.26.9", None)
+
+
+@pytest.mark.parametrize("file", ["go.mod", "go.sum", "main.go"])
+def test_the_key_changes_with_each_pinned_file(bench: Bench, file: str) -> None:
+    """Pins and own source determine the binary."""
+    before = builds.key(TINY, GO)
+    path = bench.modules / "tiny" / file
+    path.write_text(path.read_text() + "\n// changed\n")
+    assert builds.key(TINY, GO) != before
+
+
+@pytest.mark.parametrize(
+    ("tool", "go"),
+    [
+        (dc.replace(TINY, package="./cmd"), GO),
+        (dc.replace(TINY, ldflags="-s"), GO),
+        (dc.replace(TINY, embeds={"schema.json": ("example.com/m", "schema.json")}), GO),
+        (TINY, Go("1.26.10", None)),
+    ],
+    ids=["package", "flags", "embedded file", "Go version"],
+)
+@pytest.mark.usefixtures("bench")
+def test_the_key_changes_with_each_choice(tool: catalogue.Tool, go: Go) -> None:
+    """Package, flags, embedded files and Go's version determine the binary."""
+    assert builds.key(tool, go) != builds.key(TINY, GO)
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_key_changes_with_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that two kinds of machine share keeps their binaries apart."""
+    here = builds.key(TINY, GO)
+    monkeypatch.setattr(golang, "architecture", lambda: "riscv64")
+    there = builds.key(TINY, GO)
+    monkeypatch.setattr(golang, "system", lambda: "plan9")
+    assert len({here, there, builds.key(TINY, GO)}) == 3
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_users_go_settings_do_not_reach_the_binary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What determines the binary is fixed, while the user's caches and proxies are kept."""
+    for name, value in {
+        "GOFLAGS": "-tags=other",
+        "GOARCH": "mips",
+        "CGO_ENABLED": "1",
+        "GOWORK": "/elsewhere",
+        "GOMODCACHE": "/own/mod",
+        "HTTPS_PROXY": "http://proxy.example:3128",
+    }.items():
+        monkeypatch.setenv(name, value)
+    environment = golang.environment(GO, tmp_path)
+    assert {**environment, **golang.determinants()} == environment
+    assert environment["GOMODCACHE"] == "/own/mod"
+    assert environment["GOCACHE"] == os.environ["KIBAN_CACHE"] + "/go/build"
+    assert environment["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert environment["GOPROXY"] == "off"
+    assert "-modcacherw" in environment["GOFLAGS"]
