@@ -1,0 +1,116 @@
+"""Builds a tool from its family's pinned modules, and says in one line why where that fails.
+
+Reads go.mod and go.sum, never writes them: what is not pinned there is not built.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from infra import paths
+from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
+from infra.toolchain import cache, catalogue, golang, running
+from infra.toolchain.catalogue import Tool
+from infra.toolchain.golang import Go
+from infra.toolchain.progress import Progress
+
+_NO_NETWORK = re.compile(
+    r"dial tcp|no such host|connection re(?:fused|set)|i/o timeout|TLS handshake|server misbehaving|"
+    r"network is unreachable|proxyconnect|unexpected EOF",
+)
+
+
+def key(tool: Tool, go: Go) -> str:
+    """Twelve hex digits of all that determines the binary: pins, own source, package, flags, Go, platform."""
+    files = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(tool.folder.iterdir())
+        if file.name in {"go.mod", "go.sum"} or file.suffix == ".go"
+    }
+    what = [go.version, golang.determinants(), tool.package, tool.ldflags, sorted(tool.embeds.items()), files]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder(tool: Tool, go: Go) -> Path:
+    """Where the binary that this Go builds is, or will be."""
+    return cache.tools() / tool.name / f"{tool.version}-{key(tool, go)}"
+
+
+def build(tool: Tool, go: Go, scratch: Path, progress: Progress) -> Path:
+    """Build into scratch/out and return that folder.
+
+    Raises BadInput for a module whose checksum is not the pinned one, for a full disk and for a Go that cannot be
+    had; CouldNotRun where modules cannot be downloaded; RunFailed, with the end of the log, for all else.
+    """
+    check_space(tool)
+    program = golang.installed(go, progress.say, progress.tick)
+    temporary, out = scratch / "tmp", scratch / "out"
+    for made in (temporary, out):
+        made.mkdir()
+    environment = golang.environment(go, temporary)
+
+    def run(*arguments: str | Path) -> str:
+        ended = running.run([program, *arguments], environment=environment, folder=tool.folder, tick=progress.tick)
+        if ended.status != 0:
+            raise _failure(tool, ended.output, progress)
+        return ended.output
+
+    progress.doing("building from pinned modules")
+    overlay = scratch / "overlay.json"
+    replaced = {}
+    for name, (module, path) in tool.embeds.items():
+        run("mod", "download", module)
+        replaced[str(tool.folder / name)] = str(Path(run("list", "-m", "-f", "{{.Dir}}", module).strip()) / path)
+    overlay.write_text(json.dumps({"Replace": replaced}))
+    run("build", "-overlay", overlay, "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
+    return out
+
+
+def check_space(tool: Tool) -> None:
+    """Raise BadInput where the disk has less free than the build will take."""
+    family = [other.name for other in catalogue.TOOLS.values() if other.family == tool.family]
+    first = not any(binary for name in family for binary in (cache.tools() / name).glob(f"*/{name}"))
+    needed = catalogue.SPACE.get(tool.family, catalogue.SPARE) if first else catalogue.SPARE
+    if cache.free() < needed:
+        raise cache.full(f"{tool.name} {tool.version}", needed)
+
+
+def _failure(tool: Tool, output: str, progress: Progress) -> KibanError:
+    """Why Go failed, from what it printed."""
+    what = f"{tool.name} {tool.version}"
+    pins = tool.folder / "go.sum"
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["(no output)"]
+    if "no space left on device" in output or "disk quota exceeded" in output:
+        return cache.full(what)
+    if "checksum mismatch" in output:
+        module = _first(r"verifying (\S+): checksum mismatch", output, "a module")
+        given = _first(r"downloaded:\s*(\S+)", output, "another checksum")
+        accepted = _first(r"go\.sum:\s*(\S+)", output, "what it pins")
+        return BadInput(
+            f"{what}: module {module} has checksum {given}, {pins} accepts {accepted}; restore that file, or find out "
+            "who changed the module; nothing was built"
+        )
+    if "missing go.sum entry" in output:
+        module = _first(
+            r"missing go\.sum entry.*? (?:module|package) ?(?:providing package )?(\S+)", output, "a module"
+        )
+        return BadInput(f"{what}: {pins} has no checksum of {module}, and nothing unpinned is built; restore that file")
+    if "disabled by GOPROXY=off" in output:
+        return CouldNotRun(
+            f"{what}: its modules are not all in the module cache and KIBAN_OFFLINE=1 forbids downloads; run once "
+            f"without it ({lines[-1]})"
+        )
+    if _NO_NETWORK.search(output):
+        return CouldNotRun(f"{what}: its modules cannot be downloaded; make a Go module proxy reachable ({lines[-1]})")
+    log = paths.cache() / "logs" / f"{tool.name}-{tool.version}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(output)
+    for line in lines[-12:]:
+        progress.say(f"  {line}")
+    return RunFailed(f"{what}: go build failed: {lines[-1]}; all it printed is in {log}")
+
+
+def _first(pattern: str, text: str, otherwise: str) -> str:
+    match = re.search(pattern, text)
+    return match[1].rstrip(":;,") if match else otherwise

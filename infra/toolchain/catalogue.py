@@ -1,0 +1,180 @@
+"""The tools, each at its one pinned version, and where a binary of it comes from.
+
+Data only. Versions stand here, in the family's go.mod (modules/<family>) and, for Pulumi, in pyproject.toml; a test
+holds the three together.
+"""
+
+import dataclasses as dc
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+MODULES = Path(__file__).resolve().parent / "modules"
+
+GB = 1000**3
+SPARE = GB
+"""Bytes to have free before a build whose family was built here before: the binary, and what the linker writes."""
+SPACE: Mapping[str, int] = MappingProxyType(
+    {"kubernetes": 9 * GB // 2, "pulumi": 7 * GB // 2, "provider": 6 * GB, "kind": GB // 2},
+)
+"""Bytes that a family's first build takes: modules, compiled packages, binaries (measured with Go 1.26.8)."""
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Release:
+    """The archive that a project publishes of a tool, and the project's own checksums of it.
+
+    All but `base` may hold {version}, {os} and {arch} (Go's names); `base` may hold {version}.
+    checksums: a file of lines `HEX  NAME`, or one HEX alone; SHA-256 or SHA-512, told apart by length.
+    member: the binary's path in a .tar.gz; empty where the file is the binary.
+    beside: more members that the binary looks for in its own folder; one that the archive lacks is no error.
+    architectures: the project's names where they differ from Go's.
+    """
+
+    base: str
+    archive: str
+    checksums: str
+    member: str = ""
+    beside: tuple[str, ...] = ()
+    architectures: Mapping[str, str] = dc.field(default_factory=dict)
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program that Kiban runs.
+
+    family: folder in modules/ with the go.mod and go.sum that it is built from.
+    package: what `go build` is given, in that folder.
+    version: without a leading v.
+    version_args: what makes it print its version; empty for a Pulumi plugin, which answers over gRPC only.
+    embeds: files that its own main.go embeds but that a pinned module carries: name -> (module, path in it).
+    release: None where the project publishes no checksum of its binaries.
+    """
+
+    name: str
+    family: str
+    package: str
+    version: str
+    ldflags: str = "-s -w"
+    version_args: tuple[str, ...] = ("--version",)
+    embeds: Mapping[str, tuple[str, str]] = dc.field(default_factory=dict)
+    release: Release | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the go.mod that pins it."""
+        return MODULES / self.family
+
+
+def _github(project: str) -> str:
+    return f"https://github.com/{project}/releases/download/v{{version}}"
+
+
+def _stamped(*values: str) -> str:
+    """Linker flags: no symbol tables, and the version that upstream's own release build sets."""
+    return " ".join(["-s -w", *(f"-X {value}" for value in values)])
+
+
+KUBERNETES = "1.36.3"
+
+
+def _kubernetes(name: str, *version_args: str) -> Tool:
+    major, minor, _ = KUBERNETES.split(".")
+    version = "k8s.io/component-base/version"
+    return Tool(
+        name=name,
+        family="kubernetes",
+        package=f"k8s.io/kubernetes/cmd/{name}",
+        version=KUBERNETES,
+        ldflags=_stamped(
+            f"{version}.gitVersion=v{KUBERNETES}",
+            f"{version}.gitMajor={major}",
+            f"{version}.gitMinor={minor}",
+        ),
+        version_args=version_args or ("--version",),
+        release=Release(
+            base="https://dl.k8s.io/release/v{version}/bin",
+            archive=f"{{os}}/{{arch}}/{name}",
+            checksums=f"{{os}}/{{arch}}/{name}.sha256",
+        ),
+    )
+
+
+_PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+
+TOOLS: Mapping[str, Tool] = MappingProxyType(
+    {
+        tool.name: tool
+        for tool in (
+            Tool(
+                name="etcd",
+                family="kubernetes",
+                package="go.etcd.io/etcd/server/v3",
+                version="3.6.8",
+                release=Release(
+                    base=_github("etcd-io/etcd"),
+                    archive="etcd-v{version}-{os}-{arch}.tar.gz",  # macOS has a .zip instead: built there
+                    checksums="SHA256SUMS",
+                    member="etcd-v{version}-{os}-{arch}/etcd",
+                ),
+            ),
+            _kubernetes("kube-apiserver"),
+            _kubernetes("kube-controller-manager"),
+            _kubernetes("kube-scheduler"),
+            _kubernetes("kubectl", "version", "--client"),
+            Tool(
+                name="kwok",
+                family="kubernetes",
+                package="sigs.k8s.io/kwok/cmd/kwok",
+                version="0.8.0",
+                ldflags=_stamped("sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0"),
+                # no release: upstream's hack/releases.sh uploads binaries without checksums
+            ),
+            Tool(
+                name="pulumi",
+                family="pulumi",
+                package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+                version="3.259.0",
+                ldflags=_stamped("github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.259.0"),
+                version_args=("version",),
+                release=Release(
+                    base=_github("pulumi/pulumi"),
+                    archive="pulumi-v{version}-{os}-{arch}.tar.gz",
+                    checksums="pulumi-{version}-checksums.txt",
+                    member="pulumi/pulumi",
+                    beside=("pulumi/pulumi-language-python", "pulumi/pulumi-language-python-exec"),
+                    architectures={"amd64": "x64"},
+                ),
+            ),
+            Tool(
+                name="pulumi-resource-kubernetes",
+                family="provider",
+                package=".",
+                version="4.25.0",
+                ldflags=_stamped(f"{_PROVIDER}/pkg/version.Version=v4.25.0"),
+                version_args=(),
+                embeds={
+                    name: (_PROVIDER, f"cmd/pulumi-resource-kubernetes/{name}")
+                    for name in ("schema.json", "terraform-mapping.json")
+                },
+                release=Release(
+                    base=_github("pulumi/pulumi-kubernetes"),
+                    archive="pulumi-resource-kubernetes-v{version}-{os}-{arch}.tar.gz",
+                    checksums="pulumi-kubernetes_{version}_checksums.txt",
+                    member="pulumi-resource-kubernetes",
+                ),
+            ),
+            Tool(
+                name="kind",
+                family="kind",
+                package="sigs.k8s.io/kind",
+                version="0.33.0",
+                release=Release(
+                    base=_github("kubernetes-sigs/kind"),
+                    archive="kind-{os}-{arch}",
+                    checksums="kind-{os}-{arch}.sha256sum",
+                ),
+            ),
+        )
+    },
+)
