@@ -3,7 +3,6 @@
 import dataclasses as dc
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from infra.clusters import Cluster, embedded
-from infra.clusters.embedded import record
+from infra.clusters.embedded import processes, record
 from infra.clusters.embedded.network import Loopback, Namespace
 from infra.clusters.nodes import Nodes
 from infra.clusters.waiting import until
@@ -35,7 +34,7 @@ def quiet(line: str) -> None:
 
 def pids(name: str) -> dict[str, int | None]:
     """Process name to id, of what the status says."""
-    return {process.name: process.pid for process in embedded.status(name).processes if process.state == "running"}
+    return {one.name: one.pid for one in embedded.status(name).processes if one.state == "running"}
 
 
 def marked(home: Path) -> list[psutil.Process]:
@@ -51,19 +50,12 @@ def marked(home: Path) -> list[psutil.Process]:
     return found
 
 
-def kill(*processes: int | None) -> None:
+def kill(*numbers: int | None) -> None:
     """End processes at once, and wait until they are gone."""
-    for pid in processes:
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(map(_runs, processes)), seconds=10, what="killed processes")
-
-
-def _runs(pid: int | None) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    victims = [psutil.Process(number) for number in numbers]
+    for victim in victims:
+        victim.kill()
+    until(lambda: not any(map(processes.alive, victims)), seconds=10, what="killed processes")
 
 
 def remember(kubectl: Kubectl) -> None:

@@ -11,7 +11,7 @@ import pytest
 from infra import paths, toolchain
 from infra.errors import BadInput, CouldNotRun
 from infra.toolchain import catalogue, golang, on_path
-from tests.toolchain.tiny import DRIVER, SMALL, TINY, write_family
+from tests.infra.toolchain.tiny import DRIVER, SMALL, TINY, write_family
 
 
 def quiet(line: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.toolchain import catalogue
-from tests.toolchain.tiny import GO, SMALL, TINY, write_family, write_program
+from tests.infra.toolchain.tiny import GO, SMALL, TINY, write_family, write_program
 
 
 class Bench:

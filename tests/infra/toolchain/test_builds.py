@@ -11,8 +11,8 @@ from infra import toolchain
 from infra.errors import BadInput, CouldNotRun, Interrupted, KibanError, RunFailed
 from infra.toolchain import builds, cache, catalogue
 from infra.toolchain.golang import Go
-from tests.toolchain.conftest import Bench
-from tests.toolchain.tiny import TINY, alive, resolver, until
+from tests.infra.toolchain.conftest import Bench
+from tests.infra.toolchain.tiny import TINY, alive, resolver, until
 
 GO = Go("1.26.9", None)
 

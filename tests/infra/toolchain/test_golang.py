@@ -7,8 +7,8 @@ import pytest
 from infra import paths, toolchain
 from infra.errors import BadInput
 from infra.toolchain import builds, golang
-from tests.toolchain.conftest import Bench
-from tests.toolchain.tiny import GO, TINY, write_program
+from tests.infra.toolchain.conftest import Bench
+from tests.infra.toolchain.tiny import GO, TINY, write_program
 
 
 def test_the_newest_go_line_of_all_families_is_required(bench: Bench) -> None:

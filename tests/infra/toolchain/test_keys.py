@@ -8,8 +8,8 @@ import pytest
 
 from infra.toolchain import builds, catalogue, golang
 from infra.toolchain.golang import Go
-from tests.toolchain.conftest import Bench
-from tests.toolchain.tiny import TINY
+from tests.infra.toolchain.conftest import Bench
+from tests.infra.toolchain.tiny import TINY
 
 GO = Go("1.26.9", None)
 

@@ -7,8 +7,8 @@ import pytest
 
 from infra import toolchain
 from infra.toolchain import on_path
-from tests.toolchain.conftest import Bench
-from tests.toolchain.tiny import alive, until, write_program
+from tests.infra.toolchain.conftest import Bench
+from tests.infra.toolchain.tiny import alive, until, write_program
 
 
 @pytest.mark.parametrize(

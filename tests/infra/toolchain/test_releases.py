@@ -17,8 +17,8 @@ from infra import toolchain
 from infra.errors import BadInput, RunFailed
 from infra.toolchain import catalogue, network, releases
 from infra.toolchain.catalogue import Release
-from tests.toolchain.conftest import Bench
-from tests.toolchain.tiny import TINY
+from tests.infra.toolchain.conftest import Bench
+from tests.infra.toolchain.tiny import TINY
 
 PROGRAM = b"#!/bin/sh\necho tiny v1.2.3\n"
 ARCHIVE = "tiny-v1.2.3.tar.gz"

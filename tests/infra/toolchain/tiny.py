@@ -43,7 +43,7 @@ from pathlib import Path
 from infra import toolchain
 from infra.errors import KibanError
 from infra.toolchain import catalogue
-from tests.toolchain.tiny import SMALL, TINY
+from tests.infra.toolchain.tiny import SMALL, TINY
 catalogue.MODULES = Path(sys.argv[1])
 catalogue.TOOLS = {"tiny": TINY, "small": SMALL}
 try:
