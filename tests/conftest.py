@@ -15,6 +15,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--report", metavar="FILE", help="append {line, evidence, figure, goal, command} a line to FILE")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of tests that belong to the full run alone."""
+    config.addinivalue_line("markers", "full: takes many minutes; part of `./kiban test --full` only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the full run out of the small one."""
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether to run every number and scale."""

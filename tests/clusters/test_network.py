@@ -1,0 +1,38 @@
+"""Addresses and ports of embedded clusters: apart from each other and from what the host uses."""
+
+import ipaddress
+import socket
+from pathlib import Path
+
+from infra.clusters.embedded import network
+
+TAKEN = ("10.70.0.0/17", "10.70.128.0/17")
+
+
+def test_ranges_keep_apart(tmp_path: Path) -> None:
+    """A cluster's Service and pod ranges do not overlap, nor those of any other cluster."""
+    seen: list[str] = []
+    for number in range(20):
+        seen += network.ranges(tmp_path / f"c{number}", seen)
+    networks = [ipaddress.IPv4Network(cidr) for cidr in seen]
+    assert not any(a.overlaps(b) for i, a in enumerate(networks) for b in networks[:i])
+
+
+def test_a_place_gets_the_same_addresses_again(tmp_path: Path) -> None:
+    """Addresses follow from the folder, so a cluster that is made again is found where it was."""
+    assert network.namespace(tmp_path / "one") == network.namespace(tmp_path / "one")
+    assert network.namespace(tmp_path / "one").link != network.namespace(tmp_path / "two").link
+    assert len(network.namespace(tmp_path / "one").link) < 16
+
+
+def test_chosen_ports_are_free_and_not_the_clients() -> None:
+    """Ports of a loopback cluster differ, are free, and lie below those that the system hands to clients."""
+    ports = network.loopback().ports
+    assert len(set(ports.values())) == len(ports) == 3
+    assert all(network.is_free(port) and port < 30000 for port in ports.values())
+
+
+def test_a_port_that_listens_is_not_free() -> None:
+    """A port that another program listens on is seen as taken."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not network.is_free(server.getsockname()[1])
