@@ -1,50 +1,301 @@
 """`kiban`: one thin function a verb. What a verb does is elsewhere; here are its words, its options and its result."""
 
-import functools
-import sys
-from collections.abc import Callable
+import os
+import shlex
 from typing import Any
 
 import click
 
-from infra import console
-from infra.errors import BadInput, KibanError
-from infra.report import Report, emit, wants_json
-
-Verb = Callable[..., Report | None]
-
-
-def verb(name: str, *columns: str) -> Callable[[Verb], click.Command]:
-    """Make a command of a function that returns a Report: `--json`, the table, the exit status, one-line errors."""
-
-    def decorate(function: Verb) -> click.Command:
-        @functools.wraps(function)
-        def run(json_output: bool, **parameters: Any) -> None:  # noqa: ANN401, FBT001
-            try:
-                report = function(**parameters)
-            except KeyboardInterrupt:
-                console.say("kiban: interrupted; run the same command again to go on")
-                sys.exit(130)
-            except KibanError as error:
-                if wants_json():
-                    emit(Report(verb=name, items=[], ok=False, error=str(error)))
-                console.say(f"kiban: {error}")
-                sys.exit(error.exit_status)
-            if report is not None:
-                emit(report, *columns)
-                sys.exit(0 if report.ok else 1)
-
-        with_json = click.option("--json", "json_output", is_flag=True, help="Print one JSON document on stdout.")
-        return click.command(name.replace("-", "_").split("_")[-1])(with_json(run))
-
-    return decorate
+from infra.console import say
+from infra.errors import BadInput, RunFailed
+from infra.report import Report
+from infra.verbs import ENVIRONMENT, ON, verb
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="kiban", message="kiban %(version)s")
 def main() -> None:
-    """Deploy and keep a machine-learning platform on Kubernetes."""
+    """Deploy and keep a machine-learning platform on Kubernetes.
+
+    Exit status: 0 done, 1 findings or a failed run, 2 bad input, 3 could not run, 130 interrupted.
+    """
 
 
-ENVIRONMENT = click.argument("environment", metavar="ENV")
-ON = click.option("--on", metavar="CLUSTER", help="Run on this embedded or kind cluster, with a state of its own.")
+@verb(main, "up", "done changes seconds |", "pool nodes ready resource capacity requested evidence")
+@ENVIRONMENT
+@ON
+@click.option("--kind", is_flag=True, help="On a kind cluster of the environment's name, made where there is none.")
+def up(environment: str, on: str | None, *, kind: bool) -> Report:
+    """Bring an environment up: its cluster where that is embedded, then the platform on it."""
+    from infra import engine, stage, status
+
+    target = stage.open_for(environment, on, on_kind=kind, say=say)
+    result = engine.up(target, say=say)
+    return Report(items=[_done(result), *status.pool_items(*status.read(target.cluster)[:2])])
+
+
+@verb(main, "preview", "change resource properties |", "done changes seconds")
+@ENVIRONMENT
+@ON
+def preview(environment: str, on: str | None) -> Report:
+    """Say what `up` would change, and change nothing."""
+    from infra import engine, target
+
+    result = engine.preview(target.resolve(environment, on), say=say)
+    return Report(
+        items=[*({"change": c.done, "resource": c.name, "properties": c.keys} for c in result.changes), _done(result)]
+    )
+
+
+@verb(main, "destroy", "done changes seconds")
+@ENVIRONMENT
+@ON
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def destroy(environment: str, on: str | None, *, yes: bool) -> Report:
+    """Delete the platform from an environment's cluster; an embedded cluster itself goes with `cluster down`."""
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    if not yes:
+        _confirm(f"Delete the platform of {where.command} from cluster {where.cluster.name}?")
+    return Report(items=[_done(engine.destroy(where, say=say))])
+
+
+@verb(main, "refresh", "done changes seconds")
+@ENVIRONMENT
+@ON
+def refresh(environment: str, on: str | None) -> Report:
+    """Take what the cluster has into the state; the next `up` puts right what differs from the program."""
+    from infra import engine, target
+
+    return Report(items=[_done(engine.refresh(target.resolve(environment, on), say=say))])
+
+
+@verb(main, "outputs", "output value")
+@ENVIRONMENT
+@ON
+def outputs(environment: str, on: str | None) -> Report:
+    """Print the outputs of an environment's stack; secrets stay masked."""
+    from infra import engine, target
+
+    found = engine.outputs(target.resolve(environment, on))
+    return Report(items=[{"output": name, "value": value} for name, value in found.items()])
+
+
+@verb(main, "env")
+@ENVIRONMENT
+@ON
+def env(environment: str, on: str | None) -> Report:
+    """Print shell commands after which plain `pulumi` and `kubectl` work on an environment.
+
+    Use: eval "$(./kiban env local)"
+    """
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    engine.prepare(where)
+    lines = [
+        f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+        for name, value in sorted(where.environ.items())
+    ]
+    items = [{"variable": name, "value": value} for name, value in sorted(where.environ.items())]
+    return Report(items=items, text="\n".join(lines))
+
+
+@verb(
+    main,
+    "status",
+    "pool nodes ready resource capacity requested evidence |",
+    "pending asks why scheduler |",
+    "refused why",
+)
+@ENVIRONMENT
+@ON
+def status_verb(environment: str, on: str | None) -> Report:
+    """Say what an environment's nodes and pools hold, and why a pod waits or was refused."""
+    from infra import status, target
+
+    nodes, pods, events = status.read(target.resolve(environment, on).cluster)
+    return Report(
+        items=[
+            *status.pool_items(nodes, pods),
+            *status.pending_items(nodes, pods),
+            *status.refused_items(events),
+        ]
+    )
+
+
+@verb(main, "sweep", "orphan kept")
+@ENVIRONMENT
+@ON
+@click.option("--delete", is_flag=True, help="Delete them, but those that may hold data.")
+def sweep_verb(environment: str, on: str | None, *, delete: bool) -> Report:
+    """List objects that carry an environment's label and that its state does not know; status 1 where there are any."""
+    from infra import engine, sweep, target
+
+    where = target.resolve(environment, on)
+    state = engine.export(where)
+    orphans = sweep.clear(where, state, say=say) if delete else sweep.find(where, state)
+    items = [{"orphan": str(orphan), "kept": orphan.kept} for orphan in orphans]
+    return Report(items=items, exit_status=1 if items and not delete else 0)
+
+
+@verb(main, "unlock", "lock held_by")
+@ENVIRONMENT
+@ON
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def unlock(environment: str, on: str | None, *, yes: bool) -> Report:
+    """Clear the lock of a run that was killed on another machine; one of this machine is cleared by the next `up`."""
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    if not yes:
+        _confirm(f"Clear the lock of {where.command}? A run that still goes on would then meet another")
+    return Report(items=[{"lock": lock.url, "held_by": str(lock)} for lock in engine.unlock(where, say=say)])
+
+
+@verb(main, "test")
+@click.option("--full", is_flag=True, help="Every number and scale, not each acceptance line in its smallest form.")
+@click.option("--report", metavar="FILE", help="Append {line, evidence, figure, goal, command} a line to FILE.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(*, full: bool, report: str | None, pytest_arguments: tuple[str, ...]) -> Report:
+    """Run all checks; with arguments behind `--`, pytest alone with those."""
+    from infra import checks
+
+    checks.run(full=full, report=report, arguments=pytest_arguments)
+    return Report(items=[])
+
+
+@main.group()
+def tools() -> None:
+    """List, build and find the tools that Kiban runs."""
+
+
+@verb(tools, "list", "tool version family source path", schema="tools-list")
+def tools_list() -> Report:
+    """List every tool, its pinned version, and where it is; nothing is built."""
+    from infra import toolchain
+
+    return Report(items=toolchain.list_items())
+
+
+@verb(tools, "build", "tool version family source path", schema="tools-build")
+@click.argument("names", nargs=-1, metavar="[TOOL]...")
+def tools_build(names: tuple[str, ...]) -> Report:
+    """Find, fetch or build the named tools, or all."""
+    from infra import toolchain
+
+    return Report(items=toolchain.build(names))
+
+
+@verb(tools, "path", schema="tools-path")
+@click.argument("name", metavar="TOOL")
+def tools_path(name: str) -> Report:
+    """Print a tool's path; it is made where it is missing."""
+    from infra import toolchain
+
+    path = toolchain.resolve(name)[name]
+    return Report(items=[{"tool": name, "path": str(path)}], text=str(path))
+
+
+@main.group()
+def cluster() -> None:
+    """Start, see and end embedded clusters."""
+
+
+CLUSTER = click.argument("name", metavar="NAME")
+
+
+@verb(cluster, "up", "cluster server context uid", schema="cluster-up")
+@CLUSTER
+@click.option("--env", "environment", metavar="ENV", help="Give it the nodes of this environment's pools.")
+@click.option("--kind", is_flag=True, help="On Docker, by kind; nodes are containers.")
+def cluster_up(name: str, environment: str | None, *, kind: bool) -> Report:
+    """Start a cluster, or what is missing of it; one that runs is left as it is."""
+    from infra import stage
+
+    made = stage.cluster_up(name, environment, on_kind=kind, say=say)
+    return Report(
+        items=[{"cluster": made.name, "context": made.context, "uid": made.uid, "kubeconfig": made.kubeconfig}]
+    )
+
+
+@verb(cluster, "down", schema="cluster-down")
+@CLUSTER
+def cluster_down(name: str) -> Report:
+    """End a cluster and remove all that it had: processes, interfaces, data, and the stacks that lived on it."""
+    from infra import stage
+
+    stage.cluster_down(name, say=say)
+    return Report(items=[])
+
+
+@verb(
+    cluster,
+    "status",
+    "cluster ready server namespace memory_mib evidence |",
+    "nodes ready evidence |",
+    "process state pid memory_mib uptime_s tail",
+    schema="cluster-status",
+)
+@CLUSTER
+def cluster_status(name: str) -> Report:
+    """Say what runs of a cluster; status 1 where something does not, with the end of its log."""
+    from infra.clusters import embedded
+
+    found = embedded.status(name)
+    return Report(items=found.as_items(), exit_status=0 if found.ready else 1)
+
+
+@verb(cluster, "list", "cluster kind", schema="cluster-list")
+def cluster_list() -> Report:
+    """List the clusters of this checkout."""
+    from infra import stage
+
+    return Report(items=stage.cluster_items())
+
+
+@verb(cluster, "logs", schema="cluster-logs")
+@CLUSTER
+@click.argument("process")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--lines", "-n", default=100, show_default=True, help="How many of the last lines.")
+def cluster_logs(name: str, process: str, *, follow: bool, lines: int) -> Report | None:
+    """Print what a cluster's process wrote."""
+    from infra.clusters import embedded
+
+    written = embedded.logs(name, process, follow=follow, lines=lines)
+    if follow:
+        for line in written:
+            click.echo(line)
+        return None
+    kept = list(written)
+    return Report(items=[{"line": line} for line in kept], text="\n".join(kept))
+
+
+@verb(cluster, "kubeconfig", schema="cluster-kubeconfig")
+@CLUSTER
+def cluster_kubeconfig(name: str) -> Report:
+    """Print the path of a cluster's kubeconfig."""
+    from infra import stage
+
+    path = str(stage.cluster(name).kubeconfig)
+    return Report(items=[{"cluster": name, "kubeconfig": path}], text=path)
+
+
+def _done(result: Any) -> dict[str, Any]:  # noqa: ANN401  engine.Result, imported late
+    return {
+        "done": f"{result.verb} {result.environment}",
+        "changes": result.counts,
+        "seconds": round(result.seconds, 1),
+        "recovered": result.recovered,
+        "warnings": [warning.message for warning in result.warnings],
+        "evidence": "executed",
+    }
+
+
+def _confirm(question: str) -> None:
+    if not os.isatty(0):
+        raise BadInput(f"{question} There is no terminal to answer from; give --yes")
+    if not click.confirm(question, err=True):
+        raise RunFailed("nothing was changed")

@@ -7,7 +7,7 @@ The document is `{"schema": "kiban/<verb>/v1", "ok": …, "items": […]}`; an i
 import dataclasses as dc
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,52 +15,66 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-Item = dict[str, Any]
+_WIDTH = 160  # of tables that go into a file or a log
 
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a verb found or did. `ok` false means exit status 1."""
+    """What a verb found or did.
 
-    verb: str
-    items: Sequence[Item]
-    ok: bool = True
-    error: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        error = {} if self.error is None else {"error": self.error}
-        return {"schema": f"kiban/{self.verb}/v1", "ok": self.ok, **error, "items": list(self.items)}
-
-
-def emit(report: Report, *columns: str) -> None:
-    """Print the report on stdout: as JSON where the verb was given `--json`, else as a table of these columns.
-
-    Items that lack the first column are left out of the table. No columns: nothing but JSON is printed.
+    text: printed instead of tables, where a verb's result is text for another program.
+    exit_status: 0 done, 1 findings or a failed run, 2 bad input, 3 could not run, 130 interrupted.
     """
-    if wants_json():
-        click.echo(json.dumps(report.document(), indent=2, default=str))
+
+    items: Sequence[Mapping[str, Any]]
+    text: str | None = None
+    error: str | None = None
+    exit_status: int = 0
+
+    def document(self, schema: str) -> dict[str, Any]:
+        """Return the JSON document."""
+        error = {} if self.error is None else {"error": self.error}
+        return {
+            "schema": f"kiban/{schema}/v1",
+            "ok": self.exit_status == 0,
+            **error,
+            "items": [dict(item) for item in self.items],
+        }
+
+
+def emit(report: Report, schema: str, *, as_json: bool, columns: Sequence[str]) -> None:
+    """Print the report on stdout: the document, or its text, or a table of the columns up to each "|".
+
+    A table shows the items that have its first column.
+    """
+    if as_json:
+        click.echo(json.dumps(report.document(schema), indent=2, default=str))
+    elif report.text is not None:
+        click.echo(report.text)
+    else:
+        for table in " ".join(columns).split("|"):
+            _print_table(report.items, table.split())
+
+
+def _print_table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    rows = [item for item in items if columns and columns[0] in item]
+    if not rows:
         return
-    rows = [item for item in report.items if columns and columns[0] in item]
-    if rows:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(column.replace("_", " "), overflow="fold")
-        for item in rows:
-            table.add_row(*(_cell(item.get(column)) for column in columns))
-        width = None if sys.stdout.isatty() else 160
-        Console(file=sys.stdout, highlight=False, width=width).print(table)
-
-
-def wants_json() -> bool:
-    """Whether the running verb was given `--json`."""
-    context = click.get_current_context(silent=True)
-    return bool(context and context.params.get("json_output"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for item in rows:
+        table.add_row(*(_cell(item.get(column)) for column in columns))
+    Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value)
+    match value:
+        case None | "":
+            return "-"
+        case list() | tuple():
+            return "\n".join(map(str, value)) or "-"
+        case Mapping():
+            return ", ".join(f"{count} {word}" for word, count in value.items()) or "-"
+        case _:
+            return str(value)

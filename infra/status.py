@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from components._labels import POOL, SIMULATED
+from infra.clusters import Cluster
+from infra.kubectl import Kubectl
 
 Object = Mapping[str, Any]
 Usage = Counter[tuple[str, str]]
@@ -34,6 +36,15 @@ class Pool:
         """The extended resources of NVIDIA devices that the nodes offer."""
         offered = {name for node in self.nodes for name in node["status"].get("allocatable", {})}
         return sorted(name for name in offered if name.startswith(_DEVICES) and self.capacity(name))
+
+
+def read(cluster: Cluster) -> tuple[list[Object], list[Object], list[Object]]:
+    """The cluster's nodes, pods and warnings."""
+    found = Kubectl(cluster.kubeconfig, cluster.context).get("nodes,pods,events", everywhere=True)
+    of_kind: dict[str, list[Object]] = {"Node": [], "Pod": [], "Event": []}
+    for each in found:
+        of_kind[each["kind"]].append(each)
+    return of_kind["Node"], of_kind["Pod"], of_kind["Event"]
 
 
 def pools(nodes: Iterable[Object]) -> list[Pool]:

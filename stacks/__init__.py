@@ -19,7 +19,12 @@ def load(name: str) -> Environment:
     """
     if name not in names():
         raise ValueError(f"environment {name!r}; accepted: {', '.join(names())}")
-    environment = importlib.import_module(f"stacks.{name}").environment
+    try:
+        environment = importlib.import_module(f"stacks.{name}").environment
+    except (AttributeError, ImportError, NameError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"stacks/{name}.py: {error}") from error
     if not isinstance(environment, Environment) or environment.name != name:
-        raise ValueError(f"stacks/{name}.py: environment={environment!r}; accepted: an Environment of the name {name!r}")
+        raise ValueError(
+            f"stacks/{name}.py: environment={environment!r}; accepted: an Environment of the name {name!r}"
+        )
     return environment

@@ -3,6 +3,8 @@
 import json
 import socket
 
+import psutil
+
 from tests.checkout import Checkout
 from tests.conftest import Record
 
@@ -47,8 +49,10 @@ def test_a_taken_port_is_gone_around(checkout: Checkout, record: Record) -> None
         checkout.run("cluster", "up", "ports", "--env", "local", KIBAN_NETNS="0")
         items = checkout.json("cluster", "status", "ports")["items"]
         port = int(next(item["server"] for item in items if "server" in item).rsplit(":", 1)[1])
-        for pid in processes(checkout, "ports").values():
-            checkout.shell(f"kill -9 {pid}")
+        running = [psutil.Process(pid) for pid in processes(checkout, "ports").values()]
+        for process in running:
+            process.kill()
+        assert not psutil.wait_procs(running, timeout=30)[1]
         with socket.create_server(("127.0.0.1", port)):
             again = checkout.run("cluster", "up", "ports", "--env", "local", KIBAN_NETNS="0")
             assert str(port) in again.stderr

@@ -1,0 +1,121 @@
+"""Embedded clusters: upstream's control plane as host processes, with simulated nodes. Several at a time, by name.
+
+Each verb converges: it looks at what is there and does the rest, so a run that was killed is finished by the next.
+Which flags the processes get is in controlplane.py, how they are kept in processes.py, how their pods live in
+stages.yaml.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from infra.clusters import Cluster, kubeconfig
+from infra.clusters.embedded import controlplane, network, processes, record
+from infra.clusters.embedded.api import Api
+from infra.clusters.embedded.bringup import BringUp
+from infra.clusters.embedded.processes import Owner
+from infra.clusters.embedded.record import folder, names
+from infra.clusters.embedded.status import ProcessStatus, Status, status
+from infra.errors import BadInput, CouldNotRun
+
+if TYPE_CHECKING:
+    from infra.clusters.nodes import Nodes
+
+__all__ = ["TOOLS", "ProcessStatus", "Status", "down", "folder", "get", "logs", "names", "status", "up"]
+
+Say = Callable[[str], None]
+TOOLS = controlplane.NAMES
+"""The tools that a cluster needs, in the order in which `up` asks for them."""
+
+
+def up(
+    name: str,
+    nodes: "Nodes | None" = None,
+    *,
+    say: Say,
+    tools: Mapping[str, Path] | None = None,
+    isolated: bool | None = None,
+) -> Cluster:
+    """Start what does not run of the cluster, wait until it is ready, and give it the nodes.
+
+    nodes: None leaves those that are there; a cluster that has none then gets the default system nodes.
+    tools: name to binary, each asked for as it is about to start; by default toolchain.resolve.
+    isolated: whether a new cluster gets a network namespace; by default as root on Linux where that is allowed.
+    Raises BadInput for a name that cannot be one, RunFailed naming the process that ended or is not ready.
+    """
+    where = folder(name)
+    with record.locked(where, say):
+        return BringUp(where, say=say, tools=tools, isolated=isolated).run(nodes)
+
+
+def down(name: str, *, say: Say) -> None:
+    """End the cluster's processes and remove all that `up` made, its data too. A cluster that is not is no error."""
+    where = folder(name)
+    if not where.exists() and not processes.everything(where):
+        say(f"cluster {name}: there is none; nothing to remove")
+        return
+    with record.locked(where, say):
+        (where / "cluster.json").unlink(missing_ok=True)  # first: what an interrupted run leaves is no cluster
+        everything = processes.everything(where)
+        say(f"cluster {name}: ending {len(everything)} processes")
+        processes.stop(process for process, name in everything.items() if name not in controlplane.STORE)
+        for part in reversed(controlplane.STORE):  # the API server hangs for long where etcd ends first
+            processes.stop(process for process, name in everything.items() if name == part)
+        if network.isolated_by_default():
+            network.namespace(where).remove()
+        shutil.rmtree(where)
+    with contextlib.suppress(OSError):  # other clusters are there
+        where.parent.rmdir()
+
+
+def get(name: str) -> Cluster:
+    """The cluster, if it runs. Raises CouldNotRun where it does not; nothing is started."""
+    where = folder(name)
+    known = record.load(where)
+    if known is None:
+        there = ", ".join(names()) or "none"
+        raise CouldNotRun(f"cluster {name!r} is not there (there is: {there}); run: kiban cluster up {name}")
+    running = processes.running(Owner(folder=where, id=known.id))
+    missing = [process for process in controlplane.NAMES if process not in running]
+    layout = controlplane.layout(where, known)
+    if missing or not Api(layout.server, pki=where / "pki").ready():
+        problem = f"{', '.join(missing)} not running" if missing else "its API server is not ready"
+        raise CouldNotRun(f"cluster {name!r}: {problem}; run: kiban cluster up {name}")
+    return Cluster(name=name, kubeconfig=where / "kubeconfig", context=kubeconfig.context_of(name), uid=known.uid or "")
+
+
+def logs(name: str, process: str, *, follow: bool = False, lines: int = 100) -> Iterator[str]:
+    """The last lines that a process wrote, and with `follow` what it writes from now on, until the cluster is gone."""
+    where = folder(name)
+    if record.load(where) is None:
+        raise BadInput(f"cluster {name!r}; accepted: {', '.join(names()) or 'none exists yet'}")
+    if process not in controlplane.NAMES:
+        raise BadInput(f"process {process!r}; accepted: {', '.join(controlplane.NAMES)}")
+    return _lines(processes.log(where, process), follow=follow, lines=lines)
+
+
+def _lines(path: Path, *, follow: bool, lines: int) -> Iterator[str]:
+    """The end of a log and what is added to it, over restarts of its process."""
+    yield from processes.tail(path, lines)
+    while follow and path.exists():
+        with path.open(errors="replace") as log:
+            log.seek(0, os.SEEK_END)
+            while _is_still(path, log):
+                line = log.readline()
+                if line:
+                    yield line.rstrip("\n")
+                else:
+                    time.sleep(0.2)
+
+
+def _is_still(path: Path, log: TextIO) -> bool:
+    """Whether the open log is the one at the path, and not emptied meanwhile."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(log.fileno())) and log.tell() <= there.st_size

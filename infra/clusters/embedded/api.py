@@ -1,0 +1,107 @@
+"""Requests to an embedded cluster's API server as its admin, without starting a program for each.
+
+Only what bringing a cluster up needs; everything else talks to a cluster through kubectl or Pulumi.
+"""
+
+import http.client
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from infra.errors import RunFailed
+
+Object = dict[str, Any]
+FIELD_MANAGER = "kiban-cluster"
+_AT_ONCE = 8
+_SECONDS = 30.0
+_READY_SECONDS = 2.0
+_APPLY = "application/apply-patch+yaml"
+_NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class Refused(RunFailed):
+    """The API server answered, with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """One API server. Safe to use from several threads, each with a connection of its own."""
+
+    def __init__(self, server: str, *, pki: Path) -> None:
+        self._address = urlsplit(server).netloc
+        self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        self._tls.load_cert_chain(str(pki / "admin.crt"), str(pki / "admin.key"))
+        self._local = threading.local()
+
+    def ready(self) -> bool:
+        """Whether the API server calls itself ready and reads from its store: it says so for a while without one."""
+        try:
+            self._send("GET", "/readyz", None, {}, seconds=_READY_SECONDS)
+            self._send("GET", "/api/v1/namespaces/kube-system", None, {}, seconds=_READY_SECONDS)
+        except (OSError, http.client.HTTPException, Refused):
+            return False
+        return True
+
+    def get(self, path: str, *, accept: str = "application/json") -> Object:
+        """An object or a list; raises Refused where there is none."""
+        answer: Object = json.loads(self._send("GET", path, None, {"Accept": accept}))
+        return answer
+
+    def metadata(self, path: str) -> list[Object]:
+        """The `metadata` of every object of a list."""
+        return [item["metadata"] for item in self.get(path, accept=_NAMES_ONLY)["items"] or ()]
+
+    def apply(self, path: str, manifest: Object) -> None:
+        """Make the object as the manifest says (server-side, fields of others untouched)."""
+        query = f"?fieldManager={FIELD_MANAGER}&force=true"
+        self._send("PATCH", path + query, json.dumps(manifest), {"Content-Type": _APPLY})
+
+    def delete(self, path: str) -> None:
+        """Delete an object, or every object of a list; one that is gone already is fine."""
+        try:
+            self._send("DELETE", path, None, {})
+        except Refused as refused:
+            if refused.status != http.client.NOT_FOUND:
+                raise
+
+    def each(self, call: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        """Make the same call with each of the arguments, several at once; the first error ends it."""
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            for done in [pool.submit(call, *given) for given in arguments]:
+                done.result()
+
+    def _send(
+        self, method: str, path: str, body: str | None, headers: Mapping[str, str], *, seconds: float = _SECONDS
+    ) -> bytes:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPSConnection(self._address, context=self._tls)
+            self._local.connection = connection
+        connection.timeout = seconds
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            content: bytes = answer.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()  # the next request starts afresh
+            raise
+        if answer.status >= http.client.BAD_REQUEST:
+            raise Refused(answer.status, f"{method} {path.partition('?')[0]}: {_reason(answer.status, content)}")
+        return content
+
+
+def _reason(status: int, content: bytes) -> str:
+    try:
+        return f"{json.loads(content)['message']} ({status})"
+    except (ValueError, KeyError, TypeError):
+        return f"{content.decode(errors='replace')[:200]!r} ({status})"

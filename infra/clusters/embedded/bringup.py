@@ -1,0 +1,179 @@
+"""Bringing an embedded cluster up: from whatever is there to a ready control plane with its nodes.
+
+The caller holds the cluster's lock. Every step may be the last one of a run that is killed: the record is written
+before what it names is made, and what runs is read from the processes themselves.
+"""
+
+import dataclasses as dc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from infra import toolchain
+from infra.clusters import Cluster, files, kubeconfig
+from infra.clusters.embedded import controlplane, network, pki, processes, record, simulation
+from infra.clusters.embedded.api import Api
+from infra.clusters.embedded.controlplane import Layout
+from infra.clusters.embedded.network import Loopback
+from infra.clusters.embedded.processes import Owner
+from infra.clusters.embedded.record import Record, Started
+from infra.clusters.waiting import until
+from infra.errors import CouldNotRun, RunFailed
+
+if TYPE_CHECKING:
+    from infra.clusters.nodes import Nodes
+
+Say = Callable[[str], None]
+_READY_WITHIN = 180.0  # seconds; takes 3 on an idle machine, and a process that ends is noticed at once
+_LISTENERS = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
+
+
+class BringUp:
+    """One run of `up` on the cluster in a folder; `tools` maps a name to a binary."""
+
+    def __init__(self, where: Path, *, say: Say, tools: Mapping[str, Path] | None, isolated: bool | None) -> None:
+        self._where = where
+        self._say: Say = lambda line: say(f"cluster {where.name}: {line}")
+        self._tools = tools
+        self._launched: dict[str, processes.Handle] = {}
+        self._known = record.load(where) or self._create(isolated)
+        self._owner = Owner(folder=where, id=self._known.id)
+
+    def run(self, nodes: "Nodes | None") -> Cluster:
+        """Do what is missing."""
+        began = time.monotonic()
+        self._let_end()
+        self._ensure_network()
+        layout = controlplane.layout(self._where, self._known)
+        wanted = controlplane.processes(layout)
+        self._end_outdated(wanted)
+        missing = [name for name in wanted if name not in processes.running(self._owner)]
+        if missing or not (self._where / "kubeconfig").exists():
+            pki.ensure(self._where / "pki", addresses=(layout.network.address, layout.first_service))
+            self._write_kubeconfigs(layout)
+        api = Api(layout.server, pki=self._where / "pki")
+        self._start(missing, layout, api)
+        self._until(api.ready, "the API server is not ready")
+        uid = str(api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"])
+        self._write(uid=uid)
+        self._set_nodes(api, nodes)
+        if missing:
+            self._until(lambda: _has_service_account(api), "the controller manager makes no service accounts")
+            self._say(f"ready after {time.monotonic() - began:.1f} s")
+        processes.cap_logs(self._where)
+        context = kubeconfig.context_of(self._where.name)
+        return Cluster(name=self._where.name, kubeconfig=self._where / "kubeconfig", context=context, uid=uid)
+
+    def _create(self, isolated: bool | None) -> Record:  # noqa: FBT001 - as the caller was given it
+        """Choose addresses and write them down, in place of whatever an unfinished `down` left."""
+        processes.stop(processes.everything(self._where))
+        files.empty(self._where)
+        with network.choosing():
+            known = record.new(self._where, isolated=network.isolated_by_default() if isolated is None else isolated)
+            record.save(self._where, known)
+            if isinstance(known.network, Loopback):
+                return known
+            try:
+                known.network.make()
+            except CouldNotRun as refused:
+                if isolated:
+                    raise
+                self._say(f"{refused}; on loopback ports instead")
+                known = record.new(self._where, isolated=False)
+                record.save(self._where, known)
+        return known
+
+    def _write(self, **changes: object) -> None:
+        changed = dc.replace(self._known, **changes)  # type: ignore[arg-type]
+        if changed != self._known:
+            self._known = changed
+            record.save(self._where, changed)
+
+    def _let_end(self) -> None:
+        """Wait for what is just ending, else its ports and files would be taken for another program's."""
+        running = processes.running(self._owner)
+        ending = [started for name, started in self._known.started.items() if name not in running]
+        self._until(lambda: all(processes.ended(one.pid, one.since) for one in ending), "a killed process lingers")
+
+    def _ensure_network(self) -> None:
+        """Bring back a namespace that is gone; choose another port for one that another program has taken."""
+        now = self._known.network
+        if isinstance(now, Loopback):
+            running = processes.running(self._owner)
+            for listener, process in _LISTENERS.items():
+                port = now.ports[listener]
+                if process not in running and not network.is_free(port):
+                    now = now.moved(listener)
+                    self._say(f"port {port} is taken by another program; {listener} is now on {now.ports[listener]}")
+            self._write(network=now)
+        elif not now.exists:
+            processes.stop(processes.everything(self._where))  # they would be in a namespace that has no name
+            with network.choosing():
+                now.remove()
+                self._write(network=(made := network.namespace(self._where)))
+                made.make()
+
+    def _end_outdated(self, wanted: Mapping[str, processes.Process]) -> None:
+        """End what runs with other flags than it should: an address has changed, or Kiban has."""
+        for name, process in processes.running(self._owner).items():
+            if name not in wanted or tuple(process.cmdline()[1:]) != wanted[name].arguments:
+                self._say(f"{name} has new settings; restarting it")
+                processes.stop([process])
+
+    def _start(self, missing: Sequence[str], layout: Layout, api: Api) -> None:
+        """Start the missing processes; the API server's clients once it is ready, since some give up after 10 s."""
+        if not missing:
+            return
+        died = [name for name in missing if name in self._known.started]
+        self._say(f"starting {', '.join(missing)}" + (f" ({', '.join(died)} had ended)" if died else ""))
+        tools = self._tools or toolchain.resolve(*missing, say=self._say)
+        wanted = controlplane.processes(layout)
+        for name in missing:
+            tool = tools[name]
+            if name not in controlplane.STORE:
+                self._until(api.ready, "the API server is not ready")
+            if name == "kwok":
+                simulation.prepare(api)
+            process = processes.start(self._owner, wanted[name], tool, within=layout.network.command)
+            self._launched[name] = process
+            self._write(started={**self._known.started, name: Started.of(process, tool)})
+
+    def _write_kubeconfigs(self, layout: Layout) -> None:
+        names = {"admin": self._where / "kubeconfig"}
+        names |= {name: layout.pki(f"{name}.kubeconfig") for name in controlplane.NAMES if name in pki.CLIENTS}
+        for name, path in names.items():
+            document = kubeconfig.document(
+                self._where.name,
+                layout.server,
+                authority=layout.pki("ca.crt"),
+                certificate=layout.pki(f"{name}.crt"),
+                key=layout.pki(f"{name}.key"),
+            )
+            files.replace(path, yaml.safe_dump(document, sort_keys=False))
+
+    def _set_nodes(self, api: Api, nodes: "Nodes | None") -> None:
+        if nodes is not None or simulation.readiness(api) == (0, 0):
+            from infra.clusters.nodes import Nodes, manifests  # noqa: PLC0415 - loads Pulumi, which takes 1 s
+
+            made, removed = simulation.converge(api, manifests(nodes or Nodes()))
+            if made or removed:
+                self._say(f"{made} simulated nodes set, {removed} removed")
+        self._until(lambda: len(set(simulation.readiness(api))) == 1, "not every simulated node is Ready")
+
+    def _until(self, condition: Callable[[], bool], problem: str) -> None:
+        def holds() -> bool:
+            for name, process in self._launched.items():
+                if not processes.alive(process):
+                    path = processes.log(self._where, name)
+                    end = " | ".join(processes.tail(path, 3)) or "nothing"
+                    raise RunFailed(f"cluster {self._where.name}: {name} ended; its log ends: {end} (all: {path})")
+            return condition()
+
+        until(holds, seconds=_READY_WITHIN, what=f"cluster {self._where.name}: {problem} (logs: {self._where / 'log'})")
+
+
+def _has_service_account(api: Api) -> bool:
+    return bool(api.metadata("/api/v1/namespaces/default/serviceaccounts"))

@@ -1,0 +1,173 @@
+"""What runs in an embedded cluster, and with which flags. Pure: nothing is started or written here."""
+
+import dataclasses as dc
+import ipaddress
+from pathlib import Path
+
+from infra.clusters.embedded.network import Network
+from infra.clusters.embedded.processes import Process
+from infra.clusters.embedded.record import Record
+
+NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+STORE = ("etcd", "kube-apiserver")  # all others are clients of these
+LEASE_SECONDS = 200  # each node's lease is renewed four times in it: 1,000 nodes make 20 requests a second
+# Go's collector runs twice as often: a tenth more CPU at start, a fifth less memory (measured, docs of the bench)
+_FRUGAL = {"GOGC": "50"}
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where a cluster's files are and what its addresses are.
+
+    services, pods: the ranges of ClusterIPs and of pod addresses, as CIDR.
+    """
+
+    folder: Path
+    network: Network
+    services: str
+    pods: str
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://{self.network.address}:{self.network.ports['kube-apiserver']}"
+
+    @property
+    def first_service(self) -> str:
+        """The ClusterIP of the Service `kubernetes`."""
+        return str(ipaddress.IPv4Network(self.services)[1])
+
+    def pki(self, file: str) -> Path:
+        """A file of the cluster's certificates, keys and kubeconfigs."""
+        return self.folder / "pki" / file
+
+
+def layout(folder: Path, known: Record) -> Layout:
+    """The layout of the cluster in the folder."""
+    return Layout(folder=folder, network=known.network, services=known.services, pods=known.pods)
+
+
+def processes(layout: Layout) -> dict[str, Process]:
+    """Name to process, in the order of starting."""
+    arguments = {
+        "etcd": _etcd(layout),
+        "kube-apiserver": _apiserver(layout),
+        "kube-controller-manager": _controller_manager(layout),
+        "kube-scheduler": _scheduler(layout),
+        "kwok": _kwok(layout),
+    }
+    return {
+        name: Process(
+            name=name,
+            arguments=tuple(f"--{flag}={value}" for flag, value in arguments[name].items()),
+            environment=_FRUGAL if name == "kube-apiserver" else {},
+        )
+        for name in NAMES
+    }
+
+
+Flags = dict[str, object]
+
+
+def _etcd(at: Layout) -> Flags:
+    client, peer = (f"https://127.0.0.1:{at.network.ports[name]}" for name in ("etcd", "etcd-peer"))
+    return {
+        "name": "kiban",
+        "data-dir": at.folder / "etcd",
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"kiban={peer}",
+        "cert-file": at.pki("etcd.crt"),
+        "key-file": at.pki("etcd.key"),
+        "trusted-ca-file": at.pki("etcd-ca.crt"),
+        "client-cert-auth": "true",
+        "peer-cert-file": at.pki("etcd.crt"),
+        "peer-key-file": at.pki("etcd.key"),
+        "peer-trusted-ca-file": at.pki("etcd-ca.crt"),
+        "peer-client-cert-auth": "true",
+        "unsafe-no-fsync": "true",  # what a process wrote survives its death; only the machine's loses it
+        "heartbeat-interval": 20,  # milliseconds; the only member waits an election out before it serves
+        "election-timeout": 100,
+        "log-format": "console",
+    }
+
+
+def _apiserver(at: Layout) -> Flags:
+    flags: Flags = {
+        "bind-address": at.network.bind,
+        "advertise-address": at.network.address,
+        "secure-port": at.network.ports["kube-apiserver"],
+        "etcd-servers": f"https://127.0.0.1:{at.network.ports['etcd']}",
+        "etcd-cafile": at.pki("etcd-ca.crt"),
+        "etcd-certfile": at.pki("etcd-client.crt"),
+        "etcd-keyfile": at.pki("etcd-client.key"),
+        "service-cluster-ip-range": at.services,
+        "client-ca-file": at.pki("ca.crt"),
+        "tls-cert-file": at.pki("apiserver.crt"),
+        "tls-private-key-file": at.pki("apiserver.key"),
+        "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+        "service-account-key-file": at.pki("service-accounts.pub"),
+        "service-account-signing-key-file": at.pki("service-accounts.key"),
+        "kubelet-certificate-authority": at.pki("ca.crt"),
+        "kubelet-client-certificate": at.pki("kubelet-client.crt"),
+        "kubelet-client-key": at.pki("kubelet-client.key"),
+        "kubelet-preferred-address-types": "InternalIP",  # else logs and exec look the node's name up in DNS
+        "authorization-mode": "Node,RBAC",
+        "anonymous-auth": "false",
+        "enable-admission-plugins": "NodeRestriction",
+        "allow-privileged": "true",
+        "enable-aggregator-routing": "true",  # the API server has no route to ClusterIPs
+        "requestheader-client-ca-file": at.pki("front-proxy-ca.crt"),
+        "proxy-client-cert-file": at.pki("front-proxy.crt"),
+        "proxy-client-key-file": at.pki("front-proxy.key"),
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "profiling": "false",
+    }
+    if ipaddress.ip_address(at.network.address).is_loopback:
+        flags["endpoint-reconciler-type"] = "none"  # an endpoint may not be a loopback address
+    return flags
+
+
+def _controller_manager(at: Layout) -> Flags:
+    return {
+        **_client(at, "kube-controller-manager"),
+        "service-account-private-key-file": at.pki("service-accounts.key"),
+        "root-ca-file": at.pki("ca.crt"),
+        "cluster-signing-cert-file": at.pki("ca.crt"),
+        "cluster-signing-key-file": at.pki("ca.key"),
+        "use-service-account-credentials": "true",
+        "allocate-node-cidrs": "false",  # a /16 holds only 256 nodes' ranges
+        "node-monitor-grace-period": f"{LEASE_SECONDS}s",
+        "secure-port": "0",
+        "profiling": "false",
+    }
+
+
+def _scheduler(at: Layout) -> Flags:
+    return {**_client(at, "kube-scheduler"), "secure-port": "0", "profiling": "false"}
+
+
+def _client(at: Layout, name: str) -> Flags:
+    return {
+        "kubeconfig": at.pki(f"{name}.kubeconfig"),
+        "master": at.server,
+        "leader-elect": "false",
+        "kube-api-qps": 300,  # by default 20, which is 8 pods a second
+        "kube-api-burst": 600,
+    }
+
+
+def _kwok(at: Layout) -> Flags:
+    return {
+        "kubeconfig": at.pki("kwok.kubeconfig"),
+        "master": at.server,
+        "config": Path(__file__).with_name("stages.yaml"),
+        "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
+        "cidr": at.pods,
+        "node-lease-duration-seconds": LEASE_SECONDS,
+    }

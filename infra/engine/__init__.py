@@ -1,0 +1,139 @@
+"""Pulumi's engine on one target: up, preview, refresh, destroy, outputs; and what to do after a run was killed.
+
+Runs the same program as `pulumi up -s ENV` (infra/__main__.py) through Pulumi's Automation API, with as few processes
+as that allows: `Stack.up` would start seven for what the events of one already tell.
+"""
+
+import dataclasses as dc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infra import console, sweep
+from infra.engine.events import Change, Problem, Run, masked
+from infra.engine.locks import Lock
+from infra.engine.session import Operation, Session
+from infra.sweep import Orphan
+from infra.target import Target, refuse_second, states
+
+__all__ = [
+    "Change",
+    "Lock",
+    "Problem",
+    "Result",
+    "destroy",
+    "export",
+    "outputs",
+    "prepare",
+    "preview",
+    "refresh",
+    "unlock",
+    "up",
+]
+
+Say = Callable[[str], None]
+_QUIET: Mapping[str, Any] = {"color": "never", "suppress_outputs": True, "suppress_progress": True}
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run did, or a preview would do.
+
+    counts: resources by what was done: created, updated, replaced, deleted, unchanged.
+    outputs: of the stack, with secrets masked.
+    recovered: whether the run before was killed; `orphans` is then what it had left and no longer belongs there.
+    """
+
+    verb: str
+    environment: str
+    seconds: float
+    counts: Mapping[str, int]
+    changes: tuple[Change, ...]
+    outputs: Mapping[str, Any]
+    warnings: tuple[Problem, ...]
+    recovered: bool = False
+    orphans: tuple[Orphan, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was, or would be, different."""
+        return bool(self.changes)
+
+
+def up(target: Target, *, say: Say = console.say) -> Result:
+    """Make the cluster as the program says."""
+    if target.folder:
+        refuse_second(target.environment, target.folder)
+    return _change(
+        Session(target, "up", say),
+        lambda stack, run, unsettled: stack.up(on_event=run, refresh=unsettled or None, **_QUIET),
+        say,
+    )
+
+
+def preview(target: Target, *, say: Say = console.say) -> Result:
+    """Say what `up` would do."""
+    if target.folder:
+        refuse_second(target.environment, target.folder)
+    session = Session(target, "preview", say)
+    run = session.run(lambda stack, run, _: stack.preview(on_event=run, **_QUIET))
+    return _result(session, run)
+
+
+def refresh(target: Target, *, say: Say = console.say) -> Result:
+    """Take what the cluster has into the state, for the next `up` to put right."""
+    session = Session(target, "refresh", say)
+    return _result(session, session.run(lambda stack, run, _: stack.refresh(on_event=run, **_QUIET)))
+
+
+def destroy(target: Target, *, say: Say = console.say) -> Result:
+    """Delete everything that the state knows, then what carries the environment's label and is not in it."""
+    session = Session(target, "destroy", say)
+    return _change(session, lambda stack, run, _: stack.destroy(on_event=run, **_QUIET), say, sweeping=True)
+
+
+def outputs(target: Target, *, say: Say = console.say) -> dict[str, Any]:
+    """The stack's outputs with secrets masked; empty where it was never made."""
+    answer = Session(target, "outputs", say).query("stack", "output", "--json") or {}
+    return {name: masked(value) for name, value in answer.items()}
+
+
+def export(target: Target, *, say: Say = console.say) -> dict[str, Any]:
+    """The stack's state (a Pulumi deployment, its secrets encrypted); empty where it was never made."""
+    answer = Session(target, "export", say).query("stack", "export") or {"deployment": {}}
+    return dict(answer["deployment"])
+
+
+def prepare(target: Target, *, say: Say = console.say) -> None:
+    """Make the stack if its state lives beside the cluster and there is none, so that the plain `pulumi` finds it."""
+    if target.folder and not states(target.folder).joinpath(f"{target.stack}.json").exists():
+        Session(target, "env", say).create()
+
+
+def unlock(target: Target, *, say: Say = console.say) -> tuple[Lock, ...]:
+    """Clear the stack's locks, whoever holds them, and return those that could be read."""
+    return Session(target, "unlock", say).unlock()
+
+
+def _change(session: Session, operation: Operation, say: Say, *, sweeping: bool = False) -> Result:
+    """Run an operation; after a killed run (or if `sweeping`), clear what the state does not know."""
+    run = session.run(operation)
+    recovered = not session.settled
+    orphans: tuple[Orphan, ...] = ()
+    if recovered or sweeping:
+        orphans = sweep.clear(session.target, export(session.target), say=say)
+        session.settle()
+    return _result(session, run, recovered=recovered, orphans=orphans)
+
+
+def _result(session: Session, run: Run, *, recovered: bool = False, orphans: tuple[Orphan, ...] = ()) -> Result:
+    return Result(
+        verb=session.verb,
+        environment=session.target.stack,
+        seconds=run.seconds,
+        counts=dict(run.counts),
+        changes=tuple(run.changes),
+        outputs=run.outputs,
+        warnings=tuple(problem for problem in run.problems if problem.severity == "warning"),
+        recovered=recovered,
+        orphans=orphans,
+    )

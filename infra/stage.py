@@ -1,0 +1,62 @@
+"""Clusters by name, whatever made them, and an environment's own brought up with the nodes of its pools.
+
+What then runs on a cluster is infra/engine's matter.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from infra import target, toolchain
+from infra.clusters import Cluster, embedded, kind
+from infra.clusters.embedded import controlplane
+from infra.clusters.nodes import Nodes
+from infra.target import Target
+from stacks._schema import EmbeddedCluster
+
+Say = Callable[[str], None]
+# In the order in which `up` needs them: the control plane starts while the engine is still being built.
+_TOOLS = (*controlplane.NAMES, "pulumi", "kubectl", "pulumi-resource-kubernetes")
+
+
+def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
+    """Bring up an environment's cluster, if it is one that Kiban makes, and return where to apply it.
+
+    on_kind: on a kind cluster, of the environment's name where `on` gives none.
+    """
+    on = (on or name) if on_kind else on
+    environment = target.environment(name, on)
+    if isinstance(environment.cluster, EmbeddedCluster):
+        cluster_up(environment.cluster.name, name, on_kind=on_kind, say=say)
+    return target.resolve(name, on)
+
+
+def cluster_up(name: str, environment: str | None, *, on_kind: bool, say: Say) -> Cluster:
+    """Start a cluster, or what is missing of it, with the nodes of an environment's pools where one is named."""
+    wanted = None
+    if environment:
+        moved = target.environment(environment, name)
+        wanted = Nodes(system=moved.system_nodes, gpu_pools=moved.gpu_pools)
+    if on_kind or name in kind.names():
+        return kind.up(name, wanted or Nodes(), say=say)
+    with toolchain.start(*_TOOLS, say=say) as tools:
+        return embedded.up(name, wanted, tools=tools, say=say)
+
+
+def cluster(name: str) -> Cluster:
+    """The cluster of that name, if it runs."""
+    return kind.get(name) if name in kind.names() else embedded.get(name)
+
+
+def cluster_down(name: str, *, say: Say) -> None:
+    """End the cluster and remove all that it had."""
+    made = kind if name in kind.names() else embedded
+    made.down(name, say=say)
+
+
+def cluster_items() -> list[dict[str, Any]]:
+    """An item a cluster of this checkout."""
+    return [
+        {"cluster": name, "kind": word}
+        for word, made in (("embedded", embedded), ("kind", kind))
+        for name in made.names()
+    ]

@@ -1,0 +1,85 @@
+"""Objects in the cluster that carry an environment's label and are not in its state: what a killed run has left.
+
+Looks at every kind that can be listed, not at those that Kiban knows of. What may hold data is named, never deleted.
+"""
+
+import dataclasses as dc
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from components._labels import ENVIRONMENT
+from infra import console
+from infra.kubectl import Kubectl
+from infra.target import Target
+
+Say = Callable[[str], None]
+_KEEP = frozenset(
+    {"CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret", "StatefulSet"}
+)
+
+
+@dc.dataclass(frozen=True, kw_only=True, order=True)
+class Orphan:
+    """An object by the four names that identify it; its API version may change. `namespace` is "" for none."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {where}{self.name}"
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is for the user to delete, since it may hold data or take other objects with it."""
+        return self.kind in _KEEP
+
+
+def clear(target: Target, state: Mapping[str, Any], *, say: Say = console.say) -> tuple[Orphan, ...]:
+    """Delete the environment's orphans and say so of each; those that may hold data are only named. Return all."""
+    found = find(target, state)
+    delete(target, [orphan for orphan in found if not orphan.kept])
+    for orphan in found:
+        done = "left as it may hold data; delete it yourself" if orphan.kept else "deleted"
+        say(f"{target.stack}: {orphan} is the environment's but not in its state: {done}")
+    return found
+
+
+def find(target: Target, state: Mapping[str, Any]) -> tuple[Orphan, ...]:
+    """The objects of the environment that the state (a Pulumi deployment) does not know."""
+    kubectl = Kubectl(target.cluster.kubeconfig, target.cluster.context)
+    kinds = kubectl.run("api-resources", "--verbs=list,delete", "--output=name").split()
+    answer = kubectl.run(
+        "get", ",".join(kinds), "--all-namespaces", f"--selector={ENVIRONMENT}={target.stack}", "--output=json"
+    )
+    return orphans(json.loads(answer)["items"], state)
+
+
+def delete(target: Target, found: Iterable[Orphan]) -> None:
+    """Delete these objects; one that is gone already is no error."""
+    kubectl = Kubectl(target.cluster.kubeconfig, target.cluster.context)
+    for orphan in found:
+        kind = f"{orphan.kind}.{orphan.group}" if orphan.group else orphan.kind
+        where = [f"--namespace={orphan.namespace}"] if orphan.namespace else []
+        kubectl.run("delete", kind, orphan.name, *where, "--ignore-not-found")
+
+
+def orphans(objects: Iterable[Mapping[str, Any]], state: Mapping[str, Any]) -> tuple[Orphan, ...]:
+    """Those of the objects that the state does not know and that no other object owns, each once."""
+    known = {
+        identity(resource["outputs"])
+        for resource in state.get("resources") or ()
+        if resource.get("custom") and "metadata" in resource.get("outputs", {})
+    }
+    free = (identity(each) for each in objects if not each["metadata"].get("ownerReferences"))
+    return tuple(sorted(set(free) - known))
+
+
+def identity(manifest: Mapping[str, Any]) -> Orphan:
+    """The four names out of an object."""
+    group, _, _ = manifest["apiVersion"].rpartition("/")
+    metadata = manifest["metadata"]
+    return Orphan(group=group, kind=manifest["kind"], namespace=metadata.get("namespace", ""), name=metadata["name"])

@@ -1,0 +1,292 @@
+"""Where one environment is applied: its cluster, the backend of its state, and the shell in which `pulumi` meets both.
+
+Nothing is run here; infra/engine runs pulumi with `Target.environ`, and `kiban env` prints it.
+"""
+
+import dataclasses as dc
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import stacks
+from infra import paths, toolchain
+from infra.clusters import Cluster, embedded, kind, kubeconfig
+from infra.errors import BadInput
+from stacks._schema import EmbeddedCluster, Environment
+
+PROJECT = "kiban"
+_PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+# What `kiban env` sets; another environment must not take it for what the user wants.
+_OURS = (
+    "KIBAN_CLUSTER",
+    "KUBECACHEDIR",
+    "KUBECONFIG",
+    "PULUMI_BACKEND_URL",
+    "PULUMI_HOME",
+    "PULUMI_OPTION_CONFIG_FILE",
+    "PULUMI_OPTION_PRESERVE_CONFIG",
+    "PULUMI_SKIP_CHECKPOINTS",
+    "PULUMI_STACK",
+    *_PASSPHRASE,
+)
+_ENGINE = {
+    # The steps of a run wait for the API server, not for this machine's cores (Pulumi's default is 4 a core).
+    "PULUMI_PARALLEL": "32",
+    "PULUMI_PARALLEL_DIFF": "true",
+    "PULUMI_SKIP_UPDATE_CHECK": "true",
+    # Plugins are those that this module links into PULUMI_HOME: none from PATH, with a warning, and none fetched.
+    "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+    "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    # The backend keeps each run's state in its history already; the copy at every step doubles the writes.
+    "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
+}
+# Pulumi keeps a verbose log of every run in a folder of this name, and spends two fifths of the engine's time on it.
+# Where it cannot make the folder it goes without.
+_NO_LOGS = "A file, so that Pulumi keeps no logs here. To see all that it does: pulumi --logtostderr -v=9\n"
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Target:
+    """An environment on its live cluster.
+
+    on: the embedded cluster that stands in for the environment's own, or None.
+    home: PULUMI_HOME: plugins, logs, the selected stack.
+    folder: beside an embedded or kind cluster, where its stack keeps state, configuration and passphrase; None where
+        the user or the environment's data names a backend.
+    environ: what a pulumi process needs over the user's environment; None: must not be set.
+    """
+
+    environment: Environment
+    on: str | None
+    cluster: Cluster
+    backend: str | None
+    home: Path
+    folder: Path | None
+    pulumi: Path
+    environ: Mapping[str, str | None]
+
+    @property
+    def stack(self) -> str:
+        """The stack's name."""
+        return self.environment.name
+
+    @property
+    def command(self) -> str:
+        """What a user types behind `kiban up` to mean this."""
+        return f"{self.stack} --on {self.on}" if self.on else self.stack
+
+
+def environment(name: str, on: str | None = None) -> Environment:
+    """Load an environment, moved to the embedded cluster `on` if given. Raises BadInput in one line."""
+    try:
+        found = stacks.load(name)
+    except ValueError as error:
+        raise BadInput(" ".join(str(error).split())) from None
+    return found.on(EmbeddedCluster(name=on)) if on else found
+
+
+def locate(environment: Environment) -> Cluster:
+    """Find the environment's live cluster.
+
+    Raises CouldNotRun where it does not answer, BadInput where another cluster than the one that the data names does.
+    """
+    match environment.cluster:
+        case EmbeddedCluster(name=name):
+            return kind.get(name) if name in kind.names() else embedded.get(name)
+        case existing:
+            return kubeconfig.locate(existing.context, existing.kube_system_uid)
+
+
+def refuse_second(environment: Environment, folder: Path) -> None:
+    """Raise BadInput where a cluster's stack folder has another environment applied: their objects share names."""
+    for file in sorted(states(folder).glob("*.json")):
+        if file.stem == environment.name:
+            continue
+        resources = json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or ()
+        if any(resource["type"].startswith("kubernetes:") for resource in resources):
+            cluster = folder.parent.name
+            raise BadInput(
+                f"{environment.name} on {cluster}: that cluster has {file.stem}; accepted: one environment a cluster; "
+                f"run `kiban destroy {file.stem} --on {cluster}`, or take another cluster"
+            )
+
+
+def states(folder: Path) -> Path:
+    """Where a backend that is a folder keeps the states of the project's stacks."""
+    return folder / ".pulumi" / "stacks" / PROJECT
+
+
+def resolve(name: str, on: str | None = None) -> Target:
+    """Find an environment, its cluster and the tools, and lay out what pulumi needs on disk.
+
+    In the shell of `kiban env NAME --on CLUSTER`, NAME means that cluster without being told again.
+    """
+    user = user_environ(name, on)
+    on = on or user.get("KIBAN_CLUSTER") or None
+    found = environment(name, on)
+    cluster = locate(found)
+    tools = toolchain.resolve("pulumi", "pulumi-resource-kubernetes", "kubectl")
+    backend, folder = _backend(found, cluster, on, user)
+    home = (folder or paths.home()) / "pulumi"
+    environ: dict[str, str | None] = {
+        **_ENGINE,
+        "KIBAN_SHELL": f"{name}@{on}" if on else name,
+        "KIBAN_CLUSTER": on,
+        # The program finds an embedded cluster there, also where the user has set it for one command only.
+        "KIBAN_HOME": str(paths.home()) if user.get("KIBAN_HOME") else None,
+        "PULUMI_STACK": name,
+        "PULUMI_HOME": str(home),
+        "PULUMI_BACKEND_URL": backend,
+        "PULUMI_SKIP_CHECKPOINTS": None if found.state.durable else "true",
+        "PATH": _first(home / "bin", user.get("PATH", os.defpath)),
+        **_kubeconfig(found, cluster, home, user),
+        **(_own(folder, name, on, user) if folder else _users(found, user)),
+    }
+    _link(home, tools, user)
+    _write(home / "logs", _NO_LOGS)
+    return Target(
+        environment=found,
+        on=on,
+        cluster=cluster,
+        backend=backend,
+        home=home,
+        folder=folder,
+        pulumi=tools["pulumi"],
+        environ=environ,
+    )
+
+
+def user_environ(name: str, on: str | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the user has set, without what `kiban env` has set for another environment or cluster than this."""
+    shell = environ.get("KIBAN_SHELL")
+    own = {f"{name}@{on}"} if on else {name, f"{name}@{environ.get('KIBAN_CLUSTER')}"}
+    foreign = shell is not None and shell not in own
+    return {key: value for key, value in environ.items() if not (foreign and key in _OURS)}
+
+
+def _backend(
+    environment: Environment, cluster: Cluster, on: str | None, user: Mapping[str, str]
+) -> tuple[str | None, Path | None]:
+    """The backend's URL, and the folder that it is if it lies beside the cluster. None: where the user is logged in."""
+    named = user.get("PULUMI_BACKEND_URL") or environment.state.backend
+    if not isinstance(environment.cluster, EmbeddedCluster):
+        return named, None
+    folder = cluster.kubeconfig.parent / "stack"
+    own = f"file://{folder}"
+    return (own, folder) if on or named in (None, own) else (named, None)
+
+
+def _own(folder: Path, name: str, on: str | None, user: Mapping[str, str]) -> dict[str, str | None]:
+    """The settings of a stack that lives beside its embedded cluster: nothing of it is written into the checkout."""
+    config = folder / f"Pulumi.{name}.yaml"
+    settings: dict[str, str | None] = {
+        "PULUMI_OPTION_CONFIG_FILE": str(config),
+        "PULUMI_OPTION_PRESERVE_CONFIG": "true",  # `pulumi stack rm` would look for the file in the checkout
+    }
+    file = folder / "passphrase"
+    theirs = not on and any(user.get(key) not in (None, str(file)) for key in _PASSPHRASE)
+    if not theirs or file.exists():
+        make_passphrase(file, needed_by=config)
+        settings |= {"PULUMI_CONFIG_PASSPHRASE": None, "PULUMI_CONFIG_PASSPHRASE_FILE": str(file)}
+    return settings
+
+
+def _users(environment: Environment, user: Mapping[str, str]) -> dict[str, str | None]:
+    """The settings of a stack whose backend the user keeps: credentials and passphrase are the user's too."""
+    if environment.state.secrets_provider == "passphrase" and not any(key in user for key in _PASSPHRASE):
+        raise BadInput(
+            f"{environment.name}: the state is in a backend of yours but no passphrase is set; "
+            f"set {_PASSPHRASE[1]} to a file that holds it"
+        )
+    theirs = {
+        key: user.get(key) for key in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_OPTION_PRESERVE_CONFIG", *_PASSPHRASE)
+    }
+    login = user.get("PULUMI_CREDENTIALS_PATH") or user.get("PULUMI_HOME") or str(Path.home() / ".pulumi")
+    return {**theirs, "PULUMI_CREDENTIALS_PATH": login}
+
+
+def make_passphrase(file: Path, *, needed_by: Path) -> None:
+    """Write a new passphrase, readable by the user alone, unless there is one. Safe for two processes at once.
+
+    Raises BadInput if the stack's configuration `needed_by` was made with a passphrase that is not here.
+    """
+    if file.exists():
+        return
+    if needed_by.exists():
+        raise BadInput(
+            f"{needed_by}: made with a passphrase of yours; set {_PASSPHRASE[0]} or {_PASSPHRASE[1]} as it was then"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(secrets.token_urlsafe(32))
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        file.hardlink_to(draft)
+    except FileExistsError:  # another process was first
+        pass
+    finally:
+        draft.unlink()
+
+
+def _kubeconfig(
+    environment: Environment, cluster: Cluster, home: Path, user: Mapping[str, str]
+) -> dict[str, str | None]:
+    """KUBECONFIG such that kubectl's current context is the environment's."""
+    if isinstance(environment.cluster, EmbeddedCluster):
+        return {"KUBECONFIG": str(cluster.kubeconfig), "KUBECACHEDIR": str(home / "kubectl-cache")}
+    # Of several files the first that names a current context decides.
+    first = home / f"{environment.name}.kubeconfig"
+    _write(first, f"apiVersion: v1\nkind: Config\ncurrent-context: {cluster.context}\n")
+    return {"KUBECONFIG": _first(first, user.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))}
+
+
+def _first(path: Path, rest: str) -> str:
+    """The list of paths with this one at its head."""
+    return os.pathsep.join([str(path), *(other for other in rest.split(os.pathsep) if other != str(path))])
+
+
+def _link(home: Path, tools: Mapping[str, Path], user: Mapping[str, str]) -> None:
+    """Give pulumi its plugins, each under the name and version that it looks for, and the shell its two commands."""
+    plugins = {
+        f"language-python-v{importlib.metadata.version('pulumi')}/pulumi-language-python": language_host(user),
+        f"resource-kubernetes-v{importlib.metadata.version('pulumi-kubernetes')}/pulumi-resource-kubernetes": tools[
+            "pulumi-resource-kubernetes"
+        ],
+    }
+    links = {f"plugins/{name}": path for name, path in plugins.items()}
+    links |= {f"bin/{name}": tools[name] for name in ("pulumi", "kubectl")}
+    for name, path in links.items():
+        link = home / name
+        if link.is_symlink() and link.readlink() == path:
+            continue
+        link.parent.mkdir(parents=True, exist_ok=True)
+        draft = link.with_name(f"{link.name}.{secrets.token_hex(8)}")
+        draft.symlink_to(path)
+        draft.replace(link)
+
+
+def language_host(user: Mapping[str, str]) -> Path:
+    """The official Python language host if it is on PATH, else Kiban's own, beside the running Python.
+
+    Pulumi itself prefers one that lies beside its own binary, where the official archive has it.
+    """
+    own = Path(sys.executable).with_name("pulumi-language-python")
+    elsewhere = [folder for folder in user.get("PATH", "").split(os.pathsep) if folder and Path(folder) != own.parent]
+    official = shutil.which(own.name, path=os.pathsep.join(elsewhere))
+    return Path(official) if official else own
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    draft.write_text(text)
+    draft.replace(path)

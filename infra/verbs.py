@@ -1,0 +1,52 @@
+"""How a function becomes a verb of the command line: `--json`, the table, one-line errors, the exit status."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from infra import console
+from infra.errors import KibanError
+from infra.report import Report, emit
+
+ENVIRONMENT = click.argument("environment", metavar="ENV")
+ON = click.option("--on", metavar="CLUSTER", help="Run on this embedded or kind cluster, with a state of its own.")
+INTERRUPTED = 130
+
+
+def verb(
+    group: click.Group, name: str, *columns: str, schema: str | None = None
+) -> Callable[[Callable[..., Report | None]], click.Command]:
+    """Add a command to the group, made of a function that returns a Report.
+
+    columns: of the table that is printed without `--json`; several tables are parted by "|".
+    schema: what the document's schema is named after, where the verb's name alone would be ambiguous.
+    """
+
+    def decorate(function: Callable[..., Report | None]) -> click.Command:
+        @functools.wraps(function)
+        def run(**parameters: Any) -> None:  # noqa: ANN401
+            as_json = parameters.pop("as_json")
+            try:
+                report = function(**parameters)
+            except KeyboardInterrupt:
+                report = _failed("interrupted; run the same command again to go on", INTERRUPTED)
+            except KibanError as error:
+                report = _failed(str(error), error.exit_status)
+            if report is not None:
+                emit(report, schema or name, as_json=as_json, columns=columns)
+                sys.exit(report.exit_status)
+
+        with_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+        command = click.command(name)(with_json(run))
+        group.add_command(command)
+        return command
+
+    return decorate
+
+
+def _failed(message: str, status: int) -> Report:
+    console.say(f"kiban: {message}")
+    return Report(items=(), error=message, exit_status=status)

@@ -1,0 +1,75 @@
+"""The only place where components are created and wired to each other, and where the stack's outputs are named."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from components._labels import ENVIRONMENT
+from components.foundation import Foundation
+from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
+from components.tenancy import Tenancy, TenancyArgs
+from stacks._schema import Environment
+
+# Their objects are declared by the provider, out of this program's sight.
+_CHARTS = ("kubernetes:helm.sh/v4:Chart", "kubernetes:yaml/v2:ConfigFile", "kubernetes:yaml/v2:ConfigGroup")
+FIELD_MANAGER = "pulumi.com/patchFieldManager"
+
+
+def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
+    """Declare the platform; `opts` carries the provider."""
+    foundation = Foundation("foundation", env.foundation, opts=opts)
+    tenancy = Tenancy("tenancy", TenancyArgs(teams=env.teams), foundation=foundation, opts=opts)
+    pools = GpuNodePools(
+        "pools",
+        GpuNodePoolsArgs(pools=env.gpu_pools, teams=env.teams),
+        foundation=foundation,
+        tenancy=tenancy,
+        opts=opts,
+    )
+    pulumi.export("environment", env.name)
+    pulumi.export("system_namespace", foundation.system_namespace)
+    pulumi.export("namespaces", tenancy.namespaces)
+    pulumi.export("pools", pools.pools)
+
+
+def mark(env: Environment) -> None:
+    """Mark every Kubernetes object declared from here on, those of charts too, as the environment's.
+
+    The label is how infra/sweep.py finds what the state does not know. The annotation fixes the name of the field
+    manager, which is random otherwise, so that an object is adopted instead of fought over.
+    """
+
+    def within_chart(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        props = marked(args.type_, args.props, env.name)
+        return None if props is args.props else pulumi.ResourceTransformResult(props=props, opts=args.opts)
+
+    def declared(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if args.type_ in _CHARTS:
+            transforms = [*(args.opts.transforms or ()), within_chart]
+            opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(transforms=transforms))
+            return pulumi.ResourceTransformationResult(props=args.props, opts=opts)
+        props = marked(args.type_, args.props, env.name)
+        return None if props is args.props else pulumi.ResourceTransformationResult(props=props, opts=args.opts)
+
+    # One that the engine calls back, as a chart's objects need, costs 5 ms a resource: these are called in place.
+    pulumi.runtime.register_stack_transformation(declared)
+
+
+def marked(type_: str, props: Mapping[str, Any], environment: str) -> Mapping[str, Any]:
+    """A resource's properties with the environment's label and Kiban's field manager, if it is a Kubernetes object."""
+    if not type_.startswith("kubernetes:") or type_.endswith("Patch") or "metadata" not in props:
+        return props
+    metadata = props["metadata"]
+    if isinstance(metadata, pulumi.Output):
+        return {**props, "metadata": metadata.apply(lambda given: _marked(given, environment))}
+    return {**props, "metadata": _marked(metadata, environment)}
+
+
+def _marked(metadata: Mapping[str, Any] | None, environment: str) -> dict[str, Any]:
+    given = dict(metadata or {})
+    return {
+        **given,
+        "labels": {**(given.get("labels") or {}), ENVIRONMENT: environment},
+        "annotations": {**(given.get("annotations") or {}), FIELD_MANAGER: "kiban"},
+    }
