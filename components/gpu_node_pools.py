@@ -19,6 +19,7 @@ from components.foundation import Foundation
 from components.tenancy import Team, Tenancy
 
 GPU = "nvidia.com/gpu"
+SYSTEM_POOL = "system"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -69,6 +70,8 @@ class GpuPool:
             raise ValueError(
                 f"pool {self.name!r}: accepted: a name of lower-case letters, digits and '-', at most 40 characters"
             )
+        if self.name == SYSTEM_POOL:
+            raise ValueError(f"pool {self.name!r}: accepted: another name; this one is of the nodes without GPUs")
         if self.accelerator not in ACCELERATORS:
             self._refuse("accelerator", self.accelerator, ", ".join(ACCELERATORS))
         self._check_counts()

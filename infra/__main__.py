@@ -1,21 +1,20 @@
 """What `pulumi up -s ENV` runs: load the environment, check its cluster, declare the platform on it."""
 
-import asyncio
 import os
 
 import pulumi
 import pulumi_kubernetes as k8s
-from pulumi.runtime.settings import SETTINGS
 
 from infra import target, wiring
 from infra.clusters import Cluster
+from infra.economy import economise, settled
 from infra.errors import KibanError
 from stacks._schema import EmbeddedCluster, Environment
 
 
 def program() -> None:
     """Declare the stack's environment. What the user can mend is said in one line, before any resource is touched."""
-    pulumi.log.debug = _unsaid
+    economise()
     try:
         environment = target.environment(pulumi.get_stack(), os.environ.get("KIBAN_CLUSTER"))
         cluster = target.locate(environment)
@@ -25,7 +24,7 @@ def program() -> None:
     wiring.mark(environment)
     kube = provider(environment, cluster)
     wiring.wire(environment, pulumi.ResourceOptions(providers=[kube]))
-    pulumi.run(_settled)
+    pulumi.run(settled)
 
 
 def provider(environment: Environment, cluster: Cluster) -> k8s.Provider:
@@ -42,20 +41,6 @@ def provider(environment: Environment, cluster: Cluster) -> k8s.Provider:
         kube_client_settings=k8s.KubeClientSettingsArgs(burst=1000, qps=500),
         suppress_helm_hook_warnings=True,  # the charts' hooks are left out knowingly
     )
-
-
-def _unsaid(*_: object, **__: object) -> None:
-    """In place of pulumi.log.debug: a call to the engine that is waited for, four times a resource, shown to nobody."""
-
-
-async def _settled() -> None:
-    """Wait until every output is known, all at once.
-
-    Pulumi's own wait, which follows, looks at all outputs again whenever one is known: at 1,500 resources that took
-    two fifths of the program's time. Errors are left for it to raise.
-    """
-    while pending := [task for task in SETTINGS.outputs if not task.done()]:
-        await asyncio.wait(pending)
 
 
 if __name__ == "__main__":

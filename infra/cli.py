@@ -25,12 +25,13 @@ def main() -> None:
 @ENVIRONMENT
 @ON
 @click.option("--kind", is_flag=True, help="On a kind cluster of the environment's name, made where there is none.")
-def up(environment: str, on: str | None, *, kind: bool) -> Report:
+@click.option("--force", is_flag=True, help="Take fields back that another field manager has set.")
+def up(environment: str, on: str | None, *, kind: bool, force: bool) -> Report:
     """Bring an environment up: its cluster where that is embedded, then the platform on it."""
     from infra import engine, stage, status
 
     target = stage.open_for(environment, on, on_kind=kind, say=say)
-    result = engine.up(target, say=say)
+    result = engine.up(target, force=force, say=say)
     return Report(items=[_done(result), *status.pool_items(*status.read(target.cluster)[:2])])
 
 

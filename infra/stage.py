@@ -23,7 +23,7 @@ def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
 
     on_kind: on a kind cluster, of the environment's name where `on` gives none.
     """
-    on = (on or name) if on_kind else on
+    on = target.meant(name, on) or (name if on_kind else None)
     environment = target.environment(name, on)
     if isinstance(environment.cluster, EmbeddedCluster):
         cluster_up(environment.cluster.name, name, on_kind=on_kind, say=say)
@@ -35,6 +35,7 @@ def cluster_up(name: str, environment: str | None, *, on_kind: bool, say: Say) -
     wanted = None
     if environment:
         moved = target.environment(environment, name)
+        target.refuse_second(moved, embedded.folder(name) / "stack")
         wanted = Nodes(system=moved.system_nodes, gpu_pools=moved.gpu_pools)
     if on_kind or name in kind.names():
         return kind.up(name, wanted or Nodes(), say=say)

@@ -122,12 +122,9 @@ def states(folder: Path) -> Path:
 
 
 def resolve(name: str, on: str | None = None) -> Target:
-    """Find an environment, its cluster and the tools, and lay out what pulumi needs on disk.
-
-    In the shell of `kiban env NAME --on CLUSTER`, NAME means that cluster without being told again.
-    """
+    """Find an environment, its cluster and the tools, and lay out what pulumi needs on disk."""
+    on = meant(name, on)
     user = user_environ(name, on)
-    on = on or user.get("KIBAN_CLUSTER") or None
     found = environment(name, on)
     cluster = locate(found)
     tools = toolchain.resolve("pulumi", "pulumi-resource-kubernetes", "kubectl")
@@ -159,6 +156,11 @@ def resolve(name: str, on: str | None = None) -> Target:
         pulumi=tools["pulumi"],
         environ=environ,
     )
+
+
+def meant(name: str, on: str | None) -> str | None:
+    """The cluster that stands in: in the shell of `kiban env NAME --on CLUSTER`, NAME means that one unsaid."""
+    return on or user_environ(name, on).get("KIBAN_CLUSTER") or None
 
 
 def user_environ(name: str, on: str | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How a function becomes a verb of the command line: `--json`, the table, one-line errors, the exit status."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,8 @@ def verb(
         @functools.wraps(function)
         def run(**parameters: Any) -> None:  # noqa: ANN401
             as_json = parameters.pop("as_json")
+            for number in (signal.SIGINT, signal.SIGTERM):  # a CI job is cancelled by the second as well
+                signal.signal(number, signal.default_int_handler)
             try:
                 report = function(**parameters)
             except KeyboardInterrupt:

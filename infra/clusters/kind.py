@@ -15,11 +15,11 @@ from pathlib import Path
 import jinja2
 
 from components._labels import POOL
-from components.gpu_node_pools import Taint, node_labels, node_taints
+from components.gpu_node_pools import SYSTEM_POOL, Taint, node_labels, node_taints
 from infra import paths, toolchain
 from infra.clusters import Cluster, files
 from infra.clusters.embedded.record import check_name
-from infra.clusters.nodes import SYSTEM, Nodes, capacity
+from infra.clusters.nodes import Nodes, capacity
 from infra.errors import CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
 
@@ -38,7 +38,7 @@ class Worker:
 
 def workers(nodes: Nodes) -> list[Worker]:
     """As many workers a pool as it has at least, but one to MOST of them."""
-    found = [Worker(labels={POOL: SYSTEM})] * _few(nodes.system.count)
+    found = [Worker(labels={POOL: SYSTEM_POOL})] * _few(nodes.system.count)
     for pool in nodes.gpu_pools:
         worker = Worker(labels=node_labels(pool), taints=node_taints(pool), devices=capacity(pool))
         found += [worker] * _few(pool.minimum)

@@ -7,13 +7,11 @@ import dataclasses as dc
 from typing import Any
 
 from components._labels import MANAGED_BY, POOL, SIMULATED
-from components.gpu_node_pools import GPU, GpuPool, node_labels, node_taints
-from infra.errors import BadInput
+from components.gpu_node_pools import GPU, SYSTEM_POOL, GpuPool, node_labels, node_taints
 from infra.toolchain import TOOLS
 from stacks._schema import SystemNodes
 
 Manifest = dict[str, Any]
-SYSTEM = "system"
 CONDITIONS = [
     {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated"},
     {"type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory", "message": "simulated"},
@@ -32,10 +30,6 @@ class Nodes:
     system: SystemNodes = dc.field(default_factory=SystemNodes)
     gpu_pools: tuple[GpuPool, ...] = ()
 
-    def __post_init__(self) -> None:
-        if SYSTEM in {pool.name for pool in self.gpu_pools}:
-            raise BadInput(f"pool {SYSTEM!r}: the nodes without GPUs are called that; choose another name")
-
 
 def manifests(nodes: Nodes) -> list[Manifest]:
     """A Node object a node, system nodes first. Its conditions carry no times: whoever makes it knows the time."""
@@ -53,7 +47,7 @@ def capacity(pool: GpuPool) -> dict[str, str]:
 
 def _node(pool: GpuPool | SystemNodes, index: int, number: int) -> Manifest:
     gpus = pool if isinstance(pool, GpuPool) else None
-    pool_name = gpus.name if gpus else SYSTEM
+    pool_name = gpus.name if gpus else SYSTEM_POOL
     name = f"{pool_name}-{index}"
     own = {
         POOL: pool_name,

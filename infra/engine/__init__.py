@@ -59,22 +59,26 @@ class Result:
         return bool(self.changes)
 
 
-def up(target: Target, *, say: Say = console.say) -> Result:
-    """Make the cluster as the program says."""
+def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result:
+    """Make the cluster as the program says.
+
+    force: also where another field manager has set what the program sets; else that is an error, unless it is kubectl.
+    """
     if target.folder:
         refuse_second(target.environment, target.folder)
     return _change(
-        Session(target, "up", say),
+        Session(target, "up", say, force=force),
         lambda stack, run, unsettled: stack.up(on_event=run, refresh=unsettled or None, **_QUIET),
         say,
     )
 
 
 def preview(target: Target, *, say: Say = console.say) -> Result:
-    """Say what `up` would do."""
+    """Say what `up` would do, except that it shows no conflict over a field: only applying tells."""
     if target.folder:
         refuse_second(target.environment, target.folder)
-    session = Session(target, "preview", say)
+    # Without force the provider (4.25) calls what kubectl has set a conflict here, and takes it over in an `up`.
+    session = Session(target, "preview", say, force=True)
     run = session.run(lambda stack, run, _: stack.preview(on_event=run, **_QUIET))
     return _result(session, run)
 
@@ -88,7 +92,10 @@ def refresh(target: Target, *, say: Say = console.say) -> Result:
 def destroy(target: Target, *, say: Say = console.say) -> Result:
     """Delete everything that the state knows, then what carries the environment's label and is not in it."""
     session = Session(target, "destroy", say)
-    return _change(session, lambda stack, run, _: stack.destroy(on_event=run, **_QUIET), say, sweeping=True)
+    # Each namespace takes its controller 5 s, and only waiting for it takes a place here.
+    return _change(
+        session, lambda stack, run, _: stack.destroy(parallel=256, on_event=run, **_QUIET), say, sweeping=True
+    )
 
 
 def outputs(target: Target, *, say: Say = console.say) -> dict[str, Any]:

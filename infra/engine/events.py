@@ -18,6 +18,7 @@ _SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105  the key that marks a
 _COLOR = re.compile(r"<\{%.*?%\}>")
 # pkg/resource/deploy/deployment_executor.go, printPendingOperationsWarning (Pulumi 3.259)
 _PENDING = re.compile(r"Attempting to deploy or update resources\s+with \d+ pending operations")
+_CONFLICT = re.compile(r'Apply failed .*conflicts? with "(?P<manager>[^"]+)"[^:]*:(?P<fields>.*)', re.DOTALL)
 _EMPTY = re.compile(r"(update|preview|destroy|refresh) (failed|canceled)")  # says no more than the exit status
 # What users call it. Steps that are halves of another one (the deletion in a replacement) are not counted.
 WORDS: Mapping[OpType, str] = {
@@ -49,11 +50,16 @@ class Change:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """An error or a warning of the engine or the program. `urn` is empty where it concerns no resource."""
+    """An error or a warning of the engine or the program.
+
+    urn: empty where it concerns no resource.
+    conflict: whether it is about fields that another field manager has set.
+    """
 
     severity: str
     urn: str
     message: str
+    conflict: bool = False
 
     def __str__(self) -> str:
         return f"{short_name(self.urn)}: {self.message}" if self.urn else self.message
@@ -125,7 +131,8 @@ class Run:
         if _PENDING.match(message):
             self.pending = True
         elif not _EMPTY.fullmatch(message):
-            problem = Problem(severity=event.severity, urn=event.urn or "", message=plain(message))
+            conflict = bool(_CONFLICT.search(message))
+            problem = Problem(severity=event.severity, urn=event.urn or "", message=plain(message), conflict=conflict)
             self.problems.append(problem)
 
     @property
@@ -147,14 +154,26 @@ class Run:
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
+    def conflicts(self) -> bool:
+        """Whether somebody else has set what Kiban sets too."""
+        return any(error.conflict for error in self.errors)
+
+    @property
     def seconds(self) -> float:
         """How long the run has taken so far."""
         return time.monotonic() - self.started
 
 
 def plain(message: str) -> str:
-    """An error without the shape that Go gives to lists of errors, and without the URN that stands before it anyway."""
-    without = re.sub(r"^\d+ errors? occurred:\s*\* ", "", message)
+    """An error without the shape that Go gives to lists of errors, and without the URN that stands before it anyway.
+
+    Where another field manager has set what Kiban sets too, only that is said.
+    """
+    conflict = _CONFLICT.search(message)
+    if conflict:
+        fields = ", ".join(re.findall(r"\.\S+", conflict["fields"]))
+        return f"{conflict['manager']!r} has set {fields or 'fields of it'} since"
+    without = re.sub(r"\d+ errors? occurred:\s*(\* )?", "", message)
     return re.sub(r'^resource "?urn:\S+?"? (was|:)', r"\1", without)
 
 

@@ -34,14 +34,16 @@ class Lock:
 
     @property
     def stale(self) -> bool:
-        """Whether its process is known to be gone: of this host, and no process of that number is as old."""
+        """Whether its process is known to be gone: of this host, and no process of that number lives and is as old."""
         if self.host != socket.gethostname():
             return False
         try:
-            born = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            return process.create_time() > self.since.timestamp() + 1  # the lock's time is cut to the second
         except psutil.NoSuchProcess:
             return True
-        return born > self.since.timestamp() + 1  # the lock's time is cut to the second
 
     @property
     def file(self) -> Path | None:

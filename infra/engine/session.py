@@ -57,13 +57,15 @@ class _Workspace(LocalWorkspace):
 
 
 class Session:
-    """Runs operations on the target's stack, and queries it."""
+    """Runs operations on the target's stack, and queries it. `force`: take fields back that others have set."""
 
-    def __init__(self, target: Target, verb: str, say: Say) -> None:
+    def __init__(self, target: Target, verb: str, say: Say, *, force: bool = False) -> None:
         self.target = target
         self.verb = verb
         self._say = say
-        self._pulumi = Pulumi(target.pulumi, TOOLS["pulumi"].version.removeprefix("v"), target.environ)
+        forcing = {"PULUMI_K8S_ENABLE_PATCH_FORCE": "true"} if force else {}
+        version = TOOLS["pulumi"].version.removeprefix("v")
+        self._pulumi = Pulumi(target.pulumi, version, {**target.environ, **forcing})
         self._provider = target.environment.state.secrets_provider
         self._workspace = _Workspace(
             work_dir=str(paths.ROOT), secrets_provider=self._provider, pulumi_command=self._pulumi
@@ -201,6 +203,8 @@ class Session:
         if run.errors:
             first, *others = run.errors
             more = f" (and {len(others)} errors more)" if others else ""
+            if run.conflicts:
+                again = f"to take it back run `kiban {self.title} --force`"
             return RunFailed(f"{self.title}: {str(first).splitlines()[0]}{more}; {so_far}; {again}")
         said = [line.removeprefix("error: ") for line in str(error).splitlines() if line.startswith("error: ")]
         return CouldNotRun(f"{self.title}: {said[0] if said else ' '.join(str(error).split())}")

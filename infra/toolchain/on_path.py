@@ -33,7 +33,7 @@ def programs(name: str) -> Iterator[Path]:
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         program = Path(folder or ".").absolute() / name
         file = program.resolve()
-        if file in seen or not file.is_file() or not os.access(file, os.X_OK):
+        if file in seen or not os.access(file, os.X_OK) or not file.is_file():
             continue
         seen.add(file)
         if not file.is_relative_to(paths.cache().resolve()):

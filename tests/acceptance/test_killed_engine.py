@@ -54,18 +54,17 @@ def test_killed_anywhere_the_next_up_converges(
     """After each kill -9 an `up` converges: another has nothing to do, and the state knows every labelled object."""
     points = 20 if full else 2
     choose_state(checkout, durable=durable)
-    checkout.run("cluster", "up", "ci", "--env", "ci")
+    new_cluster(checkout)
     span = done(checkout.json("up", "ci"))["seconds"]
     expected = sorted(objects(checkout))
-    checkout.run("destroy", "ci", "--yes")
     killed = 0
     for point in range(points):
+        new_cluster(checkout)
         killed += kill_engine_after(checkout, span * (point + 0.5) / points)
         checkout.run("up", "ci")
         assert set(done(checkout.json("up", "ci"))["changes"]) == {"unchanged"}
         assert checkout.json("sweep", "ci")["items"] == []
         assert sorted(objects(checkout)) == expected
-        checkout.run("destroy", "ci", "--yes")
     assert killed >= points / 2
     record(
         line=f"5 kill -9 of the engine, {'durable' if durable else 'throwaway'} state",
@@ -74,6 +73,12 @@ def test_killed_anywhere_the_next_up_converges(
         goal="20 points, all converged",
         command="./kiban up ci, killed",
     )
+
+
+def new_cluster(checkout: Checkout) -> None:
+    """Start with a control plane that has nothing of the platform."""
+    checkout.run("cluster", "down", "ci")
+    checkout.run("cluster", "up", "ci", "--env", "ci")
 
 
 def choose_state(checkout: Checkout, *, durable: bool) -> None:

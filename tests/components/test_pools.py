@@ -38,6 +38,7 @@ GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_p
         ({"time_slices": 0}, "time_slices=0", "1 to 48"),
         ({"cpu": 0}, "cpu=0", "1 to 1024"),
         ({"name": "A100"}, "'A100'", "lower-case"),
+        ({"name": "system"}, "'system'", "another name"),
     ],
 )
 def test_a_bad_pool_is_refused_with_what_was_given_and_what_is_accepted(

@@ -61,3 +61,12 @@ def named(cluster_home: Path) -> Iterator[Callable[[str], str]]:
     yield reserve
     for name in taken:
         embedded.down(name, say=console.say)
+
+
+def run_job(kubectl: Kubectl, name: str, **annotations: str) -> None:
+    """Make a Job of one pod, with annotations of simulation.kiban.dev."""
+    container = {"name": "main", "image": "example.test/train:1"}
+    marks = {f"simulation.kiban.dev/{key}": value for key, value in annotations.items()}
+    pod = {"metadata": {"annotations": marks}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"}}
+    kubectl.apply([job | {"spec": {"backoffLimit": 0, "template": pod}}], field_manager="tests")

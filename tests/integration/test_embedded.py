@@ -1,8 +1,6 @@
 """Embedded clusters with the real control plane: up, again, side by side, killed in every way, and down."""
 
-import dataclasses as dc
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -12,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyroute2
 import pytest
 
 from infra.clusters import Cluster, embedded
@@ -23,7 +22,7 @@ from infra.errors import CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
 from stacks._schema import SystemNodes
 from tests.conftest import Record
-from tests.integration.conftest import POOLS
+from tests.integration.conftest import POOLS, run_job
 
 ONE_NODE = Nodes(system=SystemNodes(count=1))
 Named = Callable[[str], str]
@@ -67,15 +66,6 @@ def remember(kubectl: Kubectl) -> None:
 def remembers(kubectl: Kubectl) -> bool:
     """Whether the cluster has the data still."""
     return bool(kubectl.get("configmap", "kept", namespace="default")[0]["data"] == {"key": "value"})
-
-
-def run_job(kubectl: Kubectl, name: str, *, image: str = "example.test/train:1", **annotations: str) -> None:
-    """Make a Job of one pod, with annotations of simulation.kiban.dev."""
-    container = {"name": "main", "image": image}
-    marks = {f"simulation.kiban.dev/{key}": value for key, value in annotations.items()}
-    pod = {"metadata": {"annotations": marks}, "spec": {"restartPolicy": "Never", "containers": [container]}}
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"}}
-    kubectl.apply([job | {"spec": {"backoffLimit": 0, "template": pod}}], field_manager="tests")
 
 
 @pytest.fixture(scope="module")
@@ -166,17 +156,22 @@ def works_on(cluster: Cluster, job: str) -> None:
     kubectl.run("wait", "--for=condition=Complete", f"job/{job}", "--timeout=60s")
 
 
-def test_a_restarted_machine_loses_nothing(mortal: Cluster) -> None:
-    """All processes killed at once and the network namespace gone: `up` brings the same cluster back, data and all."""
+@pytest.mark.parametrize("left", ["nothing", "a namespace without its link"])
+def test_a_restarted_machine_loses_nothing(mortal: Cluster, left: str) -> None:
+    """All processes killed and the network gone, whole or in part: `up` brings the same cluster back, data and all."""
     kill(*pids("mortal").values())
     known = record.load(embedded.folder("mortal"))
     assert known is not None
     if isinstance(known.network, Namespace):
-        known.network.remove()
-        assert not known.network.path.exists()
+        if left == "nothing":
+            known.network.remove()
+        else:
+            with pyroute2.IPRoute() as host:
+                host.link("del", ifname=known.network.link)
+        assert not known.network.exists
     assert not embedded.status("mortal").ready
     assert embedded.up("mortal", ONE_NODE, say=quiet) == mortal
-    works_on(mortal, "after-restart")
+    works_on(mortal, f"after-{len(left)}")
 
 
 def test_an_up_that_is_killed_is_finished_by_the_next(named: Named, cluster_home: Path, *, full: bool) -> None:
@@ -201,6 +196,17 @@ def test_an_up_that_is_killed_is_finished_by_the_next(named: Named, cluster_home
 def marked_in(home: Path, name: str) -> list[psutil.Process]:
     """The processes of one cluster under the home."""
     return marked(home / "clusters" / name)
+
+
+def test_two_ups_at_once_make_one_cluster(named: Named, cluster_home: Path) -> None:
+    """Two runs of `up` on one name at the same time: one waits for the other, and there is one of each process."""
+    name = named("twice")
+    script = f"from infra.clusters import embedded; embedded.up({name!r}, say=print)"
+    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("another kiban works on it" in words for words in said) == 1
+    assert len(marked_in(cluster_home, name)) == len(embedded.TOOLS)
 
 
 @pytest.mark.parametrize("listener", ["kube-apiserver", "etcd"])
@@ -275,68 +281,6 @@ def test_keys_are_private_and_roles_are_narrow(shared_cluster: Cluster, kubectl:
         kubectl.run("get", "secrets", "--all-namespaces", "--as=kiban:kwok")
     with pytest.raises(RunFailed, match=r"forbidden|Forbidden"):
         kubectl.run("get", "secrets", "--all-namespaces", "--as=system:node:a100-0", "--as-group=system:nodes")
-
-
-def test_a_job_completes_after_its_annotated_duration(kubectl: Kubectl) -> None:
-    """Simulated: a Job's pod runs for as long as its annotation says, then it and the Job are complete."""
-    run_job(kubectl, "timed", duration="2s")
-    kubectl.run("wait", "--for=condition=Complete", "job/timed", "--timeout=60s")
-    pod = kubectl.get("pods", selector="job-name=timed", namespace="default")[0]
-    state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert pod["status"]["phase"] == "Succeeded"
-    assert 2 <= _seconds(state["finishedAt"]) - _seconds(state["startedAt"]) <= 5
-    kubectl.run("delete", "job", "timed")
-    assert kubectl.get("pods", selector="job-name=timed", namespace="default") == []
-
-
-def _seconds(stamp: str) -> float:
-    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
-
-
-def test_a_pod_fails_on_request(kubectl: Kubectl) -> None:
-    """Simulated: an annotation makes a Job's pod fail with its words, and the Job with it."""
-    run_job(kubectl, "doomed", fail="CUDA out of memory")
-    kubectl.run("wait", "--for=condition=Failed", "job/doomed", "--timeout=60s")
-    pod = kubectl.get("pods", selector="job-name=doomed", namespace="default")[0]
-    assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "CUDA out of memory"
-    kubectl.run("delete", "job", "doomed")
-
-
-def test_a_served_pod_is_ready_until_it_is_told_to_fail(kubectl: Kubectl) -> None:
-    """Simulated: a Deployment becomes available; annotated, its pod is never ready again; deleted, it is gone."""
-    kubectl.run("create", "deployment", "web", "--image=example.test/web:1")
-    kubectl.run("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
-    pod = kubectl.get("pods", selector="app=web", namespace="default")[0]["metadata"]["name"]
-    kubectl.run("annotate", "pod", pod, "simulation.kiban.dev/fail=no such model")
-    kubectl.run("wait", "--for=condition=Ready=false", f"pod/{pod}", "--timeout=60s")
-    waiting = kubectl.get("pod", pod)[0]["status"]["containerStatuses"][0]["state"]["waiting"]
-    assert (waiting["reason"], waiting["message"]) == ("CrashLoopBackOff", "no such model")
-    kubectl.run("delete", "deployment", "web")
-    kubectl.run("wait", "--for=delete", f"pod/{pod}", "--timeout=60s")
-
-
-def test_nodes_follow_the_data(named: Named, *, full: bool, record: Record) -> None:
-    """A large pool comes up Ready, a changed one is changed in place, and nodes that left the data are removed."""
-    count = 1000 if full else 200
-    pool = dc.replace(POOLS.gpu_pools[0], nodes=count)
-    cluster = embedded.up(named("large"), ONE_NODE, say=quiet)
-    began = time.monotonic()
-    embedded.up("large", Nodes(system=ONE_NODE.system, gpu_pools=(pool,)), say=quiet)
-    seconds = time.monotonic() - began
-    assert (embedded.status("large").nodes, embedded.status("large").nodes_ready) == (count + 1, count + 1)
-    record(
-        line="simulated nodes",
-        evidence="simulated",
-        figure=f"{count} in {seconds:.1f} s",
-        goal="1000 in 10 s",
-        command="",
-    )
-    small = dc.replace(pool, nodes=1, gpus_per_node=4)
-    embedded.up("large", Nodes(system=ONE_NODE.system, gpu_pools=(small,)), say=quiet)
-    nodes = Kubectl(cluster.kubeconfig).get("nodes")
-    offered = {node["metadata"]["name"]: node["status"]["allocatable"].get("nvidia.com/gpu") for node in nodes}
-    assert offered == {"system-0": None, "a100-0": "4"}
-    assert json.loads(Kubectl(cluster.kubeconfig).raw("/version"))["gitVersion"].startswith("v1.36.")
 
 
 def test_a_log_is_followed_over_a_restart(mortal: Cluster) -> None:

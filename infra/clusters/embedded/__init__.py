@@ -56,6 +56,7 @@ def down(name: str, *, say: Say) -> None:
     """End the cluster's processes and remove all that `up` made, its data too. A cluster that is not is no error."""
     where = folder(name)
     if not where.exists() and not processes.everything(where):
+        network.remove_namespace(where)
         say(f"cluster {name}: there is none; nothing to remove")
         return
     with record.locked(where, say):
@@ -65,11 +66,11 @@ def down(name: str, *, say: Say) -> None:
         processes.stop(process for process, name in everything.items() if name not in controlplane.STORE)
         for part in reversed(controlplane.STORE):  # the API server hangs for long where etcd ends first
             processes.stop(process for process, name in everything.items() if name == part)
-        if network.isolated_by_default():
-            network.namespace(where).remove()
+        network.remove_namespace(where)
         shutil.rmtree(where)
-    with contextlib.suppress(OSError):  # other clusters are there
+    with contextlib.suppress(OSError):  # other clusters are there, or other state
         where.parent.rmdir()
+        where.parent.parent.rmdir()
 
 
 def get(name: str) -> Cluster:

@@ -32,8 +32,15 @@ class Refused(RunFailed):
         self.status = status
 
 
+class Unanswered(RunFailed):
+    """The API server could not be reached, or did not answer in time."""
+
+
 class Api:
-    """One API server. Safe to use from several threads, each with a connection of its own."""
+    """One API server. Every request raises Refused or Unanswered where it does not succeed.
+
+    Safe to use from several threads, each with a connection of its own.
+    """
 
     def __init__(self, server: str, *, pki: Path) -> None:
         self._address = urlsplit(server).netloc
@@ -46,12 +53,12 @@ class Api:
         try:
             self._send("GET", "/readyz", None, {}, seconds=_READY_SECONDS)
             self._send("GET", "/api/v1/namespaces/kube-system", None, {}, seconds=_READY_SECONDS)
-        except (OSError, http.client.HTTPException, Refused):
+        except (Unanswered, Refused):
             return False
         return True
 
     def get(self, path: str, *, accept: str = "application/json") -> Object:
-        """An object or a list; raises Refused where there is none."""
+        """An object or a list."""
         answer: Object = json.loads(self._send("GET", path, None, {"Accept": accept}))
         return answer
 
@@ -92,9 +99,9 @@ class Api:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             content: bytes = answer.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             connection.close()  # the next request starts afresh
-            raise
+            raise Unanswered(f"{method} {path.partition('?')[0]}: no answer from {self._address} ({error})") from error
         if answer.status >= http.client.BAD_REQUEST:
             raise Refused(answer.status, f"{method} {path.partition('?')[0]}: {_reason(answer.status, content)}")
         return content

@@ -15,7 +15,7 @@ import yaml
 from infra import toolchain
 from infra.clusters import Cluster, files, kubeconfig
 from infra.clusters.embedded import controlplane, network, pki, processes, record, simulation
-from infra.clusters.embedded.api import Api
+from infra.clusters.embedded.api import Api, Unanswered
 from infra.clusters.embedded.controlplane import Layout
 from infra.clusters.embedded.network import Loopback
 from infra.clusters.embedded.processes import Owner
@@ -39,6 +39,7 @@ class BringUp:
         self._say: Say = lambda line: say(f"cluster {where.name}: {line}")
         self._tools = tools
         self._launched: dict[str, processes.Handle] = {}
+        self._api_seconds: float | None = None
         self._known = record.load(where) or self._create(isolated)
         self._owner = Owner(folder=where, id=self._known.id)
 
@@ -62,7 +63,8 @@ class BringUp:
         self._set_nodes(api, nodes)
         if missing:
             self._until(lambda: _has_service_account(api), "the controller manager makes no service accounts")
-            self._say(f"ready after {time.monotonic() - began:.1f} s")
+            own = f", of which the API server's own start {self._api_seconds:.1f} s" if self._api_seconds else ""
+            self._say(f"ready after {time.monotonic() - began:.1f} s{own}")
         processes.cap_logs(self._where)
         context = kubeconfig.context_of(self._where.name)
         return Cluster(name=self._where.name, kubeconfig=self._where / "kubeconfig", context=context, uid=uid)
@@ -119,7 +121,7 @@ class BringUp:
     def _end_outdated(self, wanted: Mapping[str, processes.Process]) -> None:
         """End what runs with other flags than it should: an address has changed, or Kiban has."""
         for name, process in processes.running(self._owner).items():
-            if name not in wanted or tuple(process.cmdline()[1:]) != wanted[name].arguments:
+            if name not in wanted or processes.arguments(process) != wanted[name].arguments:
                 self._say(f"{name} has new settings; restarting it")
                 processes.stop([process])
 
@@ -135,6 +137,8 @@ class BringUp:
             tool = tools[name]
             if name not in controlplane.STORE:
                 self._until(api.ready, "the API server is not ready")
+                if self._api_seconds is None and "kube-apiserver" in self._launched:
+                    self._api_seconds = time.time() - self._launched["kube-apiserver"].create_time()
             if name == "kwok":
                 simulation.prepare(api)
             process = processes.start(self._owner, wanted[name], tool, within=layout.network.command)
@@ -170,7 +174,10 @@ class BringUp:
                     path = processes.log(self._where, name)
                     end = " | ".join(processes.tail(path, 3)) or "nothing"
                     raise RunFailed(f"cluster {self._where.name}: {name} ended; its log ends: {end} (all: {path})")
-            return condition()
+            try:
+                return condition()
+            except Unanswered:
+                return False
 
         until(holds, seconds=_READY_WITHIN, what=f"cluster {self._where.name}: {problem} (logs: {self._where / 'log'})")
 

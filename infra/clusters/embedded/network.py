@@ -5,6 +5,7 @@ What runs in it is not this file's matter: a real node's processes join through 
 """
 
 import contextlib
+import ctypes
 import dataclasses as dc
 import hashlib
 import ipaddress
@@ -13,9 +14,9 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +27,7 @@ _RUN = Path("/run/kiban")
 _ROUTES = Path("/proc/net/route")
 _LINKS = ipaddress.IPv4Network("198.19.0.0/16")  # RFC 2544, for benchmarks: no provider or VPN routes it
 _PORTS = range(20000, 30000)
+_CLONE_NEWNET, _MS_BIND, _IFF_UP = 0x40000000, 0x1000, 0x1
 _SLOTS = 64  # 10.64.0.0/16 to 10.127.0.0/16, one a cluster: half for Services, half for pods
 PORTS = {"kube-apiserver": 6443, "etcd": 2379, "etcd-peer": 2380}
 
@@ -52,37 +54,37 @@ class Namespace:
     @property
     def command(self) -> tuple[str, ...]:
         """What to put before a command so that it runs here; it replaces itself, so the process is the same."""
-        return (_tool("nsenter"), f"--net={self.path}", "--")
+        nsenter = shutil.which("nsenter")
+        if nsenter is None:
+            raise CouldNotRun("nsenter is not there; install util-linux, or set KIBAN_NETNS=0 for loopback ports")
+        return (nsenter, f"--net={self.path}", "--")
 
     @property
     def exists(self) -> bool:
-        """Whether the namespace and its link are there. They are gone after a restart of the machine."""
-        return _bound(self.path) and Path("/sys/class/net", self.link).exists()
+        """Whether all of it is there: the link is set up last. It is gone after a restart of the machine."""
+        flags = Path("/sys/class/net", self.link, "flags")
+        return _bound(self.path) and flags.exists() and bool(int(flags.read_text(), 16) & _IFF_UP)
 
     def make(self) -> None:
-        """Make the namespace and its link anew; nothing of the cluster may run."""
+        """Make the namespace and its link anew; nothing of the cluster may run. Raises CouldNotRun if not allowed."""
         import pyroute2  # noqa: PLC0415 - takes 0.3 s, and most runs make nothing
 
         self.remove()
         try:
-            self._make()
-        except (OSError, subprocess.CalledProcessError, pyroute2.NetlinkError) as error:
+            _RUN.mkdir(mode=0o700, exist_ok=True)
+            self.path.touch(mode=0o600)
+            with ThreadPoolExecutor(max_workers=1) as thread:  # the thread is in it, and ends
+                opened = thread.submit(_enter_new, self.path).result()
+            with pyroute2.IPRoute() as host, pyroute2.IPRoute(fileno=opened.detach()) as inside:
+                inside.link("set", index=inside.link_lookup(ifname="lo")[0], state="up")
+                host.link("add", ifname=self.link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": str(self.path)})
+                for side, name, address in ((inside, "eth0", self.address), (host, self.link, self.host)):
+                    index = side.link_lookup(ifname=name)[0]
+                    side.addr("add", index=index, address=address, prefixlen=30)
+                    side.link("set", index=index, state="up")
+        except (OSError, pyroute2.NetlinkError) as error:
             self.remove()
             raise CouldNotRun(f"no network namespace can be made here ({error})") from error
-
-    def _make(self) -> None:
-        import pyroute2  # noqa: PLC0415 - as above
-
-        _RUN.mkdir(mode=0o700, exist_ok=True)
-        self.path.touch(mode=0o600)
-        subprocess.run([_tool("unshare"), f"--net={self.path}", "--", "true"], check=True, capture_output=True)
-        with pyroute2.IPRoute() as host, pyroute2.NetNS(str(self.path)) as inside:
-            inside.link("set", index=inside.link_lookup(ifname="lo")[0], state="up")
-            host.link("add", ifname=self.link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": str(self.path)})
-            for side, name, address in ((inside, "eth0", self.address), (host, self.link, self.host)):
-                index = side.link_lookup(ifname=name)[0]
-                side.addr("add", index=index, address=address, prefixlen=30)
-                side.link("set", index=index, state="up")
 
     def remove(self) -> None:
         """Remove whatever there is of it."""
@@ -134,6 +136,12 @@ def namespace(folder: Path) -> Namespace:
             host, address = map(str, link.hosts())
             return Namespace(path=_RUN / f"{folder.name}-{key}", link=f"kiban{key}", host=host, address=address)
     raise CouldNotRun(f"no free /30 network in {_LINKS}; accepted: one that no route of this host covers")
+
+
+def remove_namespace(folder: Path) -> None:
+    """Remove the namespace of the cluster in the folder, if it has one; what it is called follows from the folder."""
+    if sys.platform == "linux" and os.geteuid() == 0:
+        namespace(folder).remove()
 
 
 def loopback() -> Loopback:
@@ -206,15 +214,20 @@ def _swapped(word: str) -> ipaddress.IPv4Address:
     return ipaddress.IPv4Address(int(word, 16).to_bytes(4, sys.byteorder))
 
 
+def _enter_new(path: Path) -> socket.socket:
+    """Move this thread into a new namespace, bind that to the path, and return a netlink socket of it.
+
+    No program is run for it, so nothing goes on when this process is killed.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    own, target = b"/proc/thread-self/ns/net", os.fsencode(path)
+    if libc.unshare(_CLONE_NEWNET) != 0 or libc.mount(own, target, None, _MS_BIND, None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)
+
+
 def _bound(path: Path) -> bool:
     """Whether a namespace is mounted on the path."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_dev != path.parent.stat().st_dev
     return False
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise CouldNotRun(f"{name} is not there; install util-linux, or set KIBAN_NETNS=0 for a cluster on loopback")
-    return found

@@ -113,6 +113,14 @@ def alive(process: Handle) -> bool:
         return False
 
 
+def arguments(process: Handle) -> tuple[str, ...]:
+    """What it was started with; nothing where it ended meanwhile."""
+    try:
+        return tuple(process.cmdline()[1:])
+    except psutil.Error:
+        return ()
+
+
 def ended(pid: int, since: float) -> bool:
     """Whether the process of that id and creation is gone, and its ports and files with it."""
     try:

@@ -114,8 +114,13 @@ def locked(where: Path, say: Callable[[str], None]) -> Iterator[None]:
     The lock is on the folder itself, so that nothing is left of it when the folder is removed.
     """
     while True:
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            where.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # another run took it, or the one above it, away in between
+            continue
+        except PermissionError as error:
+            raise CouldNotRun(f"{where} belongs to another user; run as that one, or set KIBAN_HOME") from error
         try:
             _lock(descriptor, where.name, say)
             if _is_still(where, descriptor):  # else it was removed while we waited: make it again

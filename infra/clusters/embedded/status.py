@@ -9,7 +9,7 @@ from typing import Any, Literal
 import psutil
 
 from infra.clusters.embedded import controlplane, processes, record, simulation
-from infra.clusters.embedded.api import Api
+from infra.clusters.embedded.api import Api, Unanswered
 from infra.clusters.embedded.network import Namespace
 from infra.clusters.embedded.processes import Owner
 from infra.clusters.embedded.record import Record, folder
@@ -82,7 +82,8 @@ def status(name: str) -> Status:
         api = Api(layout.server, pki=where / "pki")
         if api.ready():
             ready = all(process.state == "running" for process in seen)
-            counts = simulation.readiness(api)
+            with contextlib.suppress(Unanswered):
+                counts = simulation.readiness(api)
     return Status(
         name=name,
         ready=ready,

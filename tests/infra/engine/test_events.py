@@ -120,6 +120,20 @@ def test_messages_lose_what_stands_before_them_anyway(said: str, told: str) -> N
     assert plain(said) == told
 
 
+def test_a_conflict_names_who_and_what() -> None:
+    """Of two paragraphs of Go and Kubernetes, the field and its manager are what a user needs."""
+    said = (
+        'Preview failed: 1 error occurred:\n\t* the Kubernetes API server reported that "x" failed to fully initialize '
+        "or become live: Server-Side Apply field conflict detected. See https://example.com for help.\nThe resource "
+        'managed by field manager "kiban" had an apply conflict: Apply failed with 2 conflicts: conflicts with '
+        '"kubectl-label" using v1:\n- .metadata.labels.a\n- .spec.b'
+    )
+    seen = run(diagnostic("error", said, URN))
+    assert str(seen.errors[0]) == "Namespace system: 'kubectl-label' has set .metadata.labels.a, .spec.b since"
+    assert seen.conflicts
+    assert not run(diagnostic("error", "it broke", URN)).conflicts
+
+
 def test_a_urn_has_a_short_name() -> None:
     """Kind and name are what a reader knows the resource by."""
     assert short_name(URN) == "Namespace system"

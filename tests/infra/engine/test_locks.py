@@ -4,11 +4,13 @@ import datetime as dt
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
+from infra.clusters.waiting import until
 from infra.engine.locks import Lock, held_in, parse
 
 # What pulumi 3.259 prints.
@@ -51,6 +53,14 @@ def test_a_dead_process_does_not() -> None:
     """A lock whose process is gone is stale."""
     gone = next(pid for pid in range(4_000_000, 1, -1) if not psutil.pid_exists(pid))
     assert lock(pid=gone).stale
+
+
+def test_a_process_that_nobody_has_buried_does_not() -> None:
+    """A killed process stays in the table until its parent asks for it, which a container's first process may never."""
+    process = subprocess.Popen(["true"])
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, seconds=10, what="the end")
+    assert lock(pid=process.pid).stale
+    process.wait()
 
 
 def test_a_number_that_was_given_to_another_process_does_not() -> None:

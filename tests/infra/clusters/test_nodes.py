@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from components.gpu_node_pools import GpuPool, Taint
 from infra.clusters.nodes import Nodes, manifests
-from infra.errors import BadInput
 from stacks._schema import SystemNodes
 
 NONE = SystemNodes(count=0)
@@ -70,10 +67,3 @@ def test_spot_nodes_and_own_taints_are_marked() -> None:
     assert node["metadata"]["labels"]["kiban.dev/capacity"] == "spot"
     assert node["metadata"]["labels"]["rack"] == "7"
     assert [taint["key"] for taint in node["spec"]["taints"]] == ["nvidia.com/gpu", "kiban.dev/spot", "team"]
-
-
-def test_a_pool_may_not_take_the_system_nodes_name() -> None:
-    """A pool called `system` would be confused with the nodes without GPUs, and is refused."""
-    pool = GpuPool(name="system", accelerator="Tesla-T4", gpus_per_node=1, nodes=1)
-    with pytest.raises(BadInput, match="'system'"):
-        Nodes(gpu_pools=(pool,))
