@@ -76,9 +76,10 @@ def test_killed_anywhere_the_next_up_converges(
 
 
 def new_cluster(checkout: Checkout) -> None:
-    """Start with a control plane that has nothing of the platform."""
+    """Start with a control plane that has nothing of the platform, and an empty stack."""
     checkout.run("cluster", "down", "ci")
     checkout.run("cluster", "up", "ci", "--env", "ci")
+    checkout.run("env", "ci")
 
 
 def choose_state(checkout: Checkout, *, durable: bool) -> None:
