@@ -4,17 +4,14 @@ Nothing is run here; infra/engine runs pulumi with `Target.environ`, and `kiban 
 """
 
 import dataclasses as dc
-import importlib.metadata
+import gzip
 import json
 import os
-import secrets
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import stacks
-from infra import paths, toolchain
+from infra import paths, pulumi_home, toolchain
 from infra.clusters import Cluster, embedded, kind, kubeconfig
 from infra.errors import BadInput
 from stacks._schema import EmbeddedCluster, Environment
@@ -27,6 +24,7 @@ _OURS = (
     "KUBECACHEDIR",
     "KUBECONFIG",
     "PULUMI_BACKEND_URL",
+    "PULUMI_DIY_BACKEND_GZIP",
     "PULUMI_HOME",
     "PULUMI_OPTION_CONFIG_FILE",
     "PULUMI_OPTION_PRESERVE_CONFIG",
@@ -45,9 +43,6 @@ _ENGINE = {
     # The backend keeps each run's state in its history already; the copy at every step doubles the writes.
     "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
 }
-# Pulumi keeps a verbose log of every run in a folder of this name, and spends two fifths of the engine's time on it.
-# Where it cannot make the folder it goes without.
-_NO_LOGS = "A file, so that Pulumi keeps no logs here. To see all that it does: pulumi --logtostderr -v=9\n"
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -104,21 +99,26 @@ def locate(environment: Environment) -> Cluster:
 
 def refuse_second(environment: Environment, folder: Path) -> None:
     """Raise BadInput where a cluster's stack folder has another environment applied: their objects share names."""
-    for file in sorted(states(folder).glob("*.json")):
-        if file.stem == environment.name:
-            continue
-        resources = json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or ()
-        if any(resource["type"].startswith("kubernetes:") for resource in resources):
+    for name, file in states(folder).items():
+        if name != environment.name and _applied(file):
             cluster = folder.parent.name
             raise BadInput(
-                f"{environment.name} on {cluster}: that cluster has {file.stem}; accepted: one environment a cluster; "
-                f"run `kiban destroy {file.stem} --on {cluster}`, or take another cluster"
+                f"{environment.name} on {cluster}: that cluster has {name}; accepted: one environment a cluster; "
+                f"run `kiban destroy {name} --on {cluster}`, or take another cluster"
             )
 
 
-def states(folder: Path) -> Path:
-    """Where a backend that is a folder keeps the states of the project's stacks."""
-    return folder / ".pulumi" / "stacks" / PROJECT
+def states(folder: Path) -> dict[str, Path]:
+    """The files in which a backend that is a folder keeps the states of the project's stacks, by stack."""
+    files = sorted((folder / ".pulumi" / "stacks" / PROJECT).glob("*.json*"))
+    return {file.name.partition(".")[0]: file for file in files if file.suffix in {".json", ".gz"}}
+
+
+def _applied(file: Path) -> bool:
+    """Whether a state has any Kubernetes object."""
+    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    resources = json.loads(text)["checkpoint"]["latest"].get("resources") or ()
+    return any(resource["type"].startswith("kubernetes:") for resource in resources)
 
 
 def resolve(name: str, on: str | None = None) -> Target:
@@ -140,12 +140,13 @@ def resolve(name: str, on: str | None = None) -> Target:
         "PULUMI_HOME": str(home),
         "PULUMI_BACKEND_URL": backend,
         "PULUMI_SKIP_CHECKPOINTS": None if found.state.durable else "true",
+        # Of a state that is written twice a resource: 2 MB, or 40 kB.
+        "PULUMI_DIY_BACKEND_GZIP": "true" if found.state.durable else None,
         "PATH": _first(home / "bin", user.get("PATH", os.defpath)),
         **_kubeconfig(found, cluster, home, user),
         **(_own(folder, name, on, user) if folder else _users(found, user)),
     }
-    _link(home, tools, user)
-    _write(home / "logs", _NO_LOGS)
+    pulumi_home.lay_out(home, tools, user)
     return Target(
         environment=found,
         on=on,
@@ -193,7 +194,7 @@ def _own(folder: Path, name: str, on: str | None, user: Mapping[str, str]) -> di
     file = folder / "passphrase"
     theirs = not on and any(user.get(key) not in (None, str(file)) for key in _PASSPHRASE)
     if not theirs or file.exists():
-        make_passphrase(file, needed_by=config)
+        pulumi_home.make_passphrase(file, needed_by=config)
         settings |= {"PULUMI_CONFIG_PASSPHRASE": None, "PULUMI_CONFIG_PASSPHRASE_FILE": str(file)}
     return settings
 
@@ -212,31 +213,6 @@ def _users(environment: Environment, user: Mapping[str, str]) -> dict[str, str |
     return {**theirs, "PULUMI_CREDENTIALS_PATH": login}
 
 
-def make_passphrase(file: Path, *, needed_by: Path) -> None:
-    """Write a new passphrase, readable by the user alone, unless there is one. Safe for two processes at once.
-
-    Raises BadInput if the stack's configuration `needed_by` was made with a passphrase that is not here.
-    """
-    if file.exists():
-        return
-    if needed_by.exists():
-        raise BadInput(
-            f"{needed_by}: made with a passphrase of yours; set {_PASSPHRASE[0]} or {_PASSPHRASE[1]} as it was then"
-        )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(secrets.token_urlsafe(32))
-        stream.flush()
-        os.fsync(stream.fileno())
-    try:
-        file.hardlink_to(draft)
-    except FileExistsError:  # another process was first
-        pass
-    finally:
-        draft.unlink()
-
-
 def _kubeconfig(
     environment: Environment, cluster: Cluster, home: Path, user: Mapping[str, str]
 ) -> dict[str, str | None]:
@@ -245,50 +221,10 @@ def _kubeconfig(
         return {"KUBECONFIG": str(cluster.kubeconfig), "KUBECACHEDIR": str(home / "kubectl-cache")}
     # Of several files the first that names a current context decides.
     first = home / f"{environment.name}.kubeconfig"
-    _write(first, f"apiVersion: v1\nkind: Config\ncurrent-context: {cluster.context}\n")
+    pulumi_home.write(first, f"apiVersion: v1\nkind: Config\ncurrent-context: {cluster.context}\n")
     return {"KUBECONFIG": _first(first, user.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))}
 
 
 def _first(path: Path, rest: str) -> str:
     """The list of paths with this one at its head."""
     return os.pathsep.join([str(path), *(other for other in rest.split(os.pathsep) if other != str(path))])
-
-
-def _link(home: Path, tools: Mapping[str, Path], user: Mapping[str, str]) -> None:
-    """Give pulumi its plugins, each under the name and version that it looks for, and the shell its two commands."""
-    plugins = {
-        f"language-python-v{importlib.metadata.version('pulumi')}/pulumi-language-python": language_host(user),
-        f"resource-kubernetes-v{importlib.metadata.version('pulumi-kubernetes')}/pulumi-resource-kubernetes": tools[
-            "pulumi-resource-kubernetes"
-        ],
-    }
-    links = {f"plugins/{name}": path for name, path in plugins.items()}
-    links |= {f"bin/{name}": tools[name] for name in ("pulumi", "kubectl")}
-    for name, path in links.items():
-        link = home / name
-        if link.is_symlink() and link.readlink() == path:
-            continue
-        link.parent.mkdir(parents=True, exist_ok=True)
-        draft = link.with_name(f"{link.name}.{secrets.token_hex(8)}")
-        draft.symlink_to(path)
-        draft.replace(link)
-
-
-def language_host(user: Mapping[str, str]) -> Path:
-    """The official Python language host if it is on PATH, else Kiban's own, beside the running Python.
-
-    Pulumi itself prefers one that lies beside its own binary, where the official archive has it.
-    """
-    own = Path(sys.executable).with_name("pulumi-language-python")
-    elsewhere = [folder for folder in user.get("PATH", "").split(os.pathsep) if folder and Path(folder) != own.parent]
-    official = shutil.which(own.name, path=os.pathsep.join(elsewhere))
-    return Path(official) if official else own
-
-
-def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    draft.write_text(text)
-    draft.replace(path)

@@ -112,7 +112,7 @@ def export(target: Target, *, say: Say = console.say) -> dict[str, Any]:
 
 def prepare(target: Target, *, say: Say = console.say) -> None:
     """Make the stack if its state lives beside the cluster and there is none, so that the plain `pulumi` finds it."""
-    if target.folder and not states(target.folder).joinpath(f"{target.stack}.json").exists():
+    if target.folder and target.stack not in states(target.folder):
         Session(target, "env", say).create()
 
 

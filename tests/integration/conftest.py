@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.gpu_node_pools import GpuPool
-from infra import console
+from infra import console, paths
 from infra.clusters import Cluster, embedded
 from infra.clusters.nodes import Nodes
 from infra.kubectl import Kubectl
@@ -38,7 +38,7 @@ def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def shared_cluster(cluster_home: Path) -> Cluster:
     """Return a running cluster with the nodes of POOLS; a test leaves it as it was."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     return embedded.up("shared", POOLS, say=console.say)
 
 
@@ -51,7 +51,7 @@ def kubectl(shared_cluster: Cluster) -> Kubectl:
 @pytest.fixture
 def named(cluster_home: Path) -> Iterator[Callable[[str], str]]:
     """Return a function that reserves a cluster's name for the test, to be taken down at its end."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     taken: list[str] = []
 
     def reserve(name: str) -> str:

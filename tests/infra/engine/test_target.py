@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses as dc
+import gzip
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import target
+from infra import pulumi_home, target
 from infra.clusters import Cluster
 from infra.errors import BadInput
 from infra.target import Target
@@ -70,7 +71,7 @@ def test_two_processes_agree_on_one_passphrase(tmp_path: Path) -> None:
     file = tmp_path / "passphrase"
 
     def read(_: int) -> str:
-        target.make_passphrase(file, needed_by=tmp_path / "none")
+        pulumi_home.make_passphrase(file, needed_by=tmp_path / "none")
         return file.read_text()
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -180,8 +181,8 @@ def test_the_official_language_host_is_preferred(tmp_path: Path) -> None:
     official.write_text("#!/bin/sh\n")
     official.chmod(0o755)
     own = Path(sys.executable).with_name("pulumi-language-python")
-    assert target.language_host({"PATH": f"{own.parent}:{tmp_path}"}) == official
-    assert target.language_host({"PATH": f"{own.parent}"}) == own
+    assert pulumi_home.language_host({"PATH": f"{own.parent}:{tmp_path}"}) == official
+    assert pulumi_home.language_host({"PATH": f"{own.parent}"}) == own
 
 
 def test_a_cluster_carries_one_environment(cluster: Cluster, environment: Environment) -> None:
@@ -189,10 +190,15 @@ def test_a_cluster_carries_one_environment(cluster: Cluster, environment: Enviro
     folder = cluster.kubeconfig.parent / "stack"
     states = folder / ".pulumi" / "stacks" / "kiban"
     states.mkdir(parents=True)
-    resources = [{"type": "kubernetes:core/v1:Namespace"}]
-    (states / "other.json").write_text(json.dumps({"checkpoint": {"latest": {"resources": resources}}}))
+    applied = {"checkpoint": {"latest": {"resources": [{"type": "kubernetes:core/v1:Namespace"}]}}}
+    (states / "other.json").write_text(json.dumps(applied))
     with pytest.raises(BadInput, match=r"small on box: that cluster has other; .*`kiban destroy other --on box`"):
         target.refuse_second(environment, folder)
+    (states / "other.json").unlink()
+    (states / "other.json.gz").write_bytes(gzip.compress(json.dumps(applied).encode()))
+    with pytest.raises(BadInput, match="that cluster has other"):
+        target.refuse_second(environment, folder)
+    (states / "other.json.gz").unlink()
     (states / "other.json").write_text(json.dumps({"checkpoint": {"latest": {"resources": None}}}))
     target.refuse_second(environment, folder)
 
