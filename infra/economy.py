@@ -1,7 +1,7 @@
-"""What the program leaves out of what Pulumi's Python SDK (3.259) does a resource, as it costs more than it gives.
+"""What the program does without, or all at once, of what Pulumi's Python SDK (3.259) does for every resource.
 
-Found by profiling `up` with 220 and 1,500 resources (docs/adr/0003). A test looks at what is then in the state, so a
-new release of the SDK that does it otherwise is noticed.
+Found by profiling `up` at 220 and 1,500 resources: each costs more than it gives. A test looks for it in the state, so
+that a release of the SDK which does it in another way is noticed.
 """
 
 import asyncio

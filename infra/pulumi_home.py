@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infra.errors import BadInput
 
+PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 # Pulumi keeps a verbose log of every run in a folder of this name, and spends two fifths of the engine's time on it.
 # Where it cannot make the folder it goes without.
 _NO_LOGS = "A file, so that Pulumi keeps no logs here. To see all that it does: pulumi --logtostderr -v=9\n"
@@ -45,9 +46,16 @@ def language_host(user: Mapping[str, str]) -> Path:
     Pulumi itself prefers one that lies beside its own binary, where the official archive has it.
     """
     own = Path(sys.executable).with_name("pulumi-language-python")
-    elsewhere = [folder for folder in user.get("PATH", "").split(os.pathsep) if folder and Path(folder) != own.parent]
-    official = shutil.which(own.name, path=os.pathsep.join(elsewhere))
-    return Path(official) if official else own
+    for folder in user.get("PATH", "").split(os.pathsep):
+        found = shutil.which(own.name, path=folder)
+        if found and not _is_script(Path(found)):  # a script is Kiban's, of this or another checkout
+            return Path(found)
+    return own
+
+
+def _is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
 
 
 def write(path: Path, text: str) -> None:
@@ -69,7 +77,7 @@ def make_passphrase(file: Path, *, needed_by: Path) -> None:
         return
     if needed_by.exists():
         raise BadInput(
-            f"{needed_by}: made with a passphrase of yours; set {_PASSPHRASE[0]} or {_PASSPHRASE[1]} as it was then"
+            f"{needed_by}: made with a passphrase of yours; set {PASSPHRASE[0]} or {PASSPHRASE[1]} as it was then"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")

@@ -14,10 +14,10 @@ import stacks
 from infra import paths, pulumi_home, toolchain
 from infra.clusters import Cluster, embedded, kind, kubeconfig
 from infra.errors import BadInput
+from infra.pulumi_home import PASSPHRASE
 from stacks._schema import EmbeddedCluster, Environment
 
 PROJECT = "kiban"
-_PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 # What `kiban env` sets; another environment must not take it for what the user wants.
 _OURS = (
     "KIBAN_CLUSTER",
@@ -30,7 +30,7 @@ _OURS = (
     "PULUMI_OPTION_PRESERVE_CONFIG",
     "PULUMI_SKIP_CHECKPOINTS",
     "PULUMI_STACK",
-    *_PASSPHRASE,
+    *PASSPHRASE,
 )
 _ENGINE = {
     # The steps of a run wait for the API server, not for this machine's cores (Pulumi's default is 4 a core).
@@ -180,7 +180,7 @@ def _backend(
     if not isinstance(environment.cluster, EmbeddedCluster):
         return named, None
     folder = cluster.kubeconfig.parent / "stack"
-    own = f"file://{folder}"
+    own = folder.as_uri()
     return (own, folder) if on or named in (None, own) else (named, None)
 
 
@@ -192,7 +192,7 @@ def _own(folder: Path, name: str, on: str | None, user: Mapping[str, str]) -> di
         "PULUMI_OPTION_PRESERVE_CONFIG": "true",  # `pulumi stack rm` would look for the file in the checkout
     }
     file = folder / "passphrase"
-    theirs = not on and any(user.get(key) not in (None, str(file)) for key in _PASSPHRASE)
+    theirs = not on and any(user.get(key) not in (None, str(file)) for key in PASSPHRASE)
     if not theirs or file.exists():
         pulumi_home.make_passphrase(file, needed_by=config)
         settings |= {"PULUMI_CONFIG_PASSPHRASE": None, "PULUMI_CONFIG_PASSPHRASE_FILE": str(file)}
@@ -201,14 +201,12 @@ def _own(folder: Path, name: str, on: str | None, user: Mapping[str, str]) -> di
 
 def _users(environment: Environment, user: Mapping[str, str]) -> dict[str, str | None]:
     """The settings of a stack whose backend the user keeps: credentials and passphrase are the user's too."""
-    if environment.state.secrets_provider == "passphrase" and not any(key in user for key in _PASSPHRASE):
+    if environment.state.secrets_provider == "passphrase" and not any(key in user for key in PASSPHRASE):
         raise BadInput(
             f"{environment.name}: the state is in a backend of yours but no passphrase is set; "
-            f"set {_PASSPHRASE[1]} to a file that holds it"
+            f"set {PASSPHRASE[1]} to a file that holds it"
         )
-    theirs = {
-        key: user.get(key) for key in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_OPTION_PRESERVE_CONFIG", *_PASSPHRASE)
-    }
+    theirs = {key: user.get(key) for key in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_OPTION_PRESERVE_CONFIG", *PASSPHRASE)}
     login = user.get("PULUMI_CREDENTIALS_PATH") or user.get("PULUMI_HOME") or str(Path.home() / ".pulumi")
     return {**theirs, "PULUMI_CREDENTIALS_PATH": login}
 

@@ -5,7 +5,9 @@ Which operation a verb is, is said in infra/engine/__init__.py.
 
 import datetime as dt
 import json
+import re
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from infra.errors import CouldNotRun, Interrupted, KibanError, RunFailed
 from infra.target import PROJECT, Target
 from infra.toolchain import TOOLS
 
+# Said by the Automation API when pulumi is killed, which is told in our own words.
+warnings.filterwarnings("ignore", message="Error in event stream")
 Say = Callable[[str], None]
 _SAID = 10  # errors
 Operation = Callable[[Stack, Run, bool], object]
@@ -190,7 +194,7 @@ class Session:
 
     def _failure(self, run: Run, error: CommandError) -> KibanError:
         """What a failed command means to the user; the details have been said when this returns."""
-        so_far = summary(run) or "nothing was changed"
+        so_far = "nothing was changed" if self.verb == "preview" else summary(run) or "nothing was changed"
         again = f"to go on run `kiban {self.title}` again"
         if self._pulumi.stops:
             return Interrupted(f"{self.title}: interrupted ({so_far}); {again}")
@@ -206,5 +210,5 @@ class Session:
             if run.conflicts:
                 again = f"to take it back run `kiban {self.title} --force`"
             return RunFailed(f"{self.title}: {str(first).splitlines()[0]}{more}; {so_far}; {again}")
-        said = [line.removeprefix("error: ") for line in str(error).splitlines() if line.startswith("error: ")]
-        return CouldNotRun(f"{self.title}: {said[0] if said else ' '.join(str(error).split())}")
+        said = re.search(r"error: (.*)", str(error))
+        return CouldNotRun(f"{self.title}: {said[1] if said else ' '.join(str(error).split())}")

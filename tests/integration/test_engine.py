@@ -28,6 +28,7 @@ from infra.target import Target
 from stacks._schema import EmbeddedCluster, KubeconfigCluster, State
 
 KIBAN = Path(sys.executable).with_name("kiban")
+RUN = 2.5  # about how long an `up` from nothing takes the engine, in seconds
 NO_PROCESS = next(pid for pid in range(4_000_000, 1, -1) if not psutil.pid_exists(pid))
 
 
@@ -48,12 +49,6 @@ def plain(where: Target, *words: str, **environ: str) -> "subprocess.CompletedPr
 def unchanged(result: Result) -> bool:
     """Whether a run found everything as it should be."""
     return not result.changed and set(result.counts) == {"unchanged"}
-
-
-def state(where: Target) -> Path:
-    """Return the file that holds the stack's state."""
-    assert where.folder is not None
-    return target.states(where.folder) / f"{where.stack}.json"
 
 
 def pulumis(where: Target) -> list[psutil.Process]:
@@ -90,7 +85,8 @@ def ci(cluster: Cluster) -> Target:
 def durable(ci: Target) -> Target:
     """Return the same with a state that is written at every step."""
     environment = dc.replace(ci.environment, state=State(durable=True))
-    return dc.replace(ci, environment=environment, environ={**ci.environ, "PULUMI_SKIP_CHECKPOINTS": None})
+    environ = {**ci.environ, "PULUMI_SKIP_CHECKPOINTS": None, "PULUMI_DIY_BACKEND_GZIP": "true"}
+    return dc.replace(ci, environment=environment, environ=environ)
 
 
 @pytest.fixture
@@ -151,6 +147,14 @@ def test_what_a_user_changed_is_put_right(applied: Target) -> None:
     assert [change.name for change in engine.preview(applied).changes] == ["Namespace tenancy-vision"]
     engine.up(applied)
     assert owner(kubectl) == "vision-oncall"
+
+
+def test_the_state_is_the_same_from_every_checkout(applied: Target) -> None:
+    """It holds no path of this machine, and no stack trace but the stack's own, which the SDK takes before us."""
+    deployment = engine.export(applied)
+    assert str(paths.ROOT) not in json.dumps(deployment)
+    traced = [resource["type"] for resource in deployment["resources"] if "stackTrace" in resource]
+    assert traced == ["pulumi:pulumi:Stack"]
 
 
 def test_what_another_manager_keeps_is_taken_back_by_force(applied: Target) -> None:
@@ -218,15 +222,6 @@ def test_ctrl_c_in_the_plain_command_shows_no_traceback(ci: Target) -> None:
     engine.up(ci)
 
 
-@pytest.fixture(scope="module")
-def span(cluster: Cluster) -> float:
-    """Return how long a first `up` of ci takes, in seconds."""
-    assert cluster.uid
-    where = target.resolve("ci")
-    engine.destroy(where)
-    return engine.up(where).seconds
-
-
 def kill_engine(where: Target, after: float) -> None:
     """Kill pulumi this long after it has come to life."""
     until(lambda: bool(engines(where)), seconds=60, what="the engine")
@@ -250,12 +245,12 @@ def assert_converges(where: Target) -> None:
     assert not pulumis(where)
 
 
-def test_killed_at_any_point_a_durable_run_converges(durable: Target, span: float, full: bool) -> None:  # noqa: FBT001
+def test_killed_at_any_point_a_durable_run_converges(durable: Target, full: bool) -> None:  # noqa: FBT001
     """Kill -9 of pulumi, at points spread over an `up` whose every step is written down."""
     points = 20 if full else 2
     for point in range(points):
         engine.destroy(durable)
-        killer = threading.Thread(target=kill_engine, args=(durable, 2 * span * (point + 0.5) / points))
+        killer = threading.Thread(target=kill_engine, args=(durable, 2 * RUN * (point + 0.5) / points))
         killer.start()
         try:
             engine.up(durable)
@@ -265,24 +260,24 @@ def test_killed_at_any_point_a_durable_run_converges(durable: Target, span: floa
         assert_converges(durable)
 
 
-def test_killed_kiban_takes_the_engine_with_it(ci: Target, span: float) -> None:
+def test_killed_kiban_takes_the_engine_with_it(ci: Target) -> None:
     """Kill -9 of Kiban alone: pulumi cancels by itself and lets go of the stack."""
     engine.destroy(ci)
     running = subprocess.Popen([KIBAN, "up", "ci"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: bool(engines(ci)), seconds=60, what="the engine")
-    time.sleep(span / 2)  # in the middle
+    time.sleep(RUN / 2)  # in the middle
     running.kill()
     running.wait()
     until(lambda: not pulumis(ci), seconds=20, what="the engine's end")
     assert_converges(ci)
 
 
-def test_all_killed_at_once(ci: Target, span: float) -> None:
+def test_all_killed_at_once(ci: Target) -> None:
     """Kill -9 of Kiban and pulumi together: the next run ends what was left, clears the lock and converges."""
     engine.destroy(ci)
     running = subprocess.Popen([KIBAN, "up", "ci"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: bool(engines(ci)), seconds=60, what="the engine")
-    time.sleep(span / 2)  # in the middle
+    time.sleep(RUN / 2)  # in the middle
     victims = engines(ci)
     running.kill()
     for victim in victims:

@@ -47,7 +47,7 @@ def test_an_embedded_cluster_keeps_its_stack_beside_itself(resolve: Resolve, clu
     """State, configuration, passphrase and Pulumi's home are in the cluster's folder, so they go when it goes."""
     found = resolve()
     folder = cluster.kubeconfig.parent / "stack"
-    assert found.backend == f"file://{folder}"
+    assert found.backend == folder.as_uri()
     for name in ("PULUMI_HOME", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_OPTION_CONFIG_FILE"):
         value = found.environ[name]
         assert value is not None
@@ -131,7 +131,7 @@ def test_on_another_cluster_everything_is_its_own(resolve: Resolve, environment:
     remote = dc.replace(environment, cluster=KubeconfigCluster(context="ml", kube_system_uid="1"), state=REMOTE)
     found = resolve("box", given=remote, PULUMI_BACKEND_URL="s3://mine", **THEIRS)
     assert found.folder == cluster.kubeconfig.parent / "stack"
-    assert found.backend == f"file://{found.folder}"
+    assert found.backend == found.folder.as_uri()
     assert found.environ["PULUMI_CONFIG_PASSPHRASE"] is None
     assert (found.environ["KIBAN_CLUSTER"], found.environ["PULUMI_SKIP_CHECKPOINTS"]) == ("box", "true")
     assert found.command == "small --on box"
@@ -141,7 +141,8 @@ def test_the_shell_of_an_environment_is_not_taken_for_the_users_wishes(resolve: 
     """In the shell of another environment, what `kiban env` set there does not count."""
     found = resolve(KIBAN_SHELL="prod@x", KIBAN_CLUSTER="x", PULUMI_BACKEND_URL="file:///x", PULUMI_STACK="prod")
     assert found.on is None
-    assert found.backend == f"file://{found.folder}"
+    assert found.folder is not None
+    assert found.backend == found.folder.as_uri()
 
 
 def test_the_shell_of_the_same_environment_changes_nothing(resolve: Resolve) -> None:
@@ -176,13 +177,16 @@ def test_pulumi_finds_its_plugins_where_it_looks_first(resolve: Resolve) -> None
 
 
 def test_the_official_language_host_is_preferred(tmp_path: Path) -> None:
-    """One on PATH that is not Kiban's own is the one that is used."""
-    official = tmp_path / "pulumi-language-python"
-    official.write_text("#!/bin/sh\n")
-    official.chmod(0o755)
+    """A binary on PATH is used; a script of that name is Kiban's own, of this or of another checkout."""
     own = Path(sys.executable).with_name("pulumi-language-python")
-    assert pulumi_home.language_host({"PATH": f"{own.parent}:{tmp_path}"}) == official
-    assert pulumi_home.language_host({"PATH": f"{own.parent}"}) == own
+    for folder, content in (("another", b"#!/usr/bin/python\n"), ("official", b"\x7fELF")):
+        file = tmp_path / folder / own.name
+        file.parent.mkdir()
+        file.write_bytes(content)
+        file.chmod(0o755)
+    path = f"{own.parent}:{tmp_path}/another:{tmp_path}/official"
+    assert pulumi_home.language_host({"PATH": path}) == tmp_path / "official" / own.name
+    assert pulumi_home.language_host({"PATH": f"{own.parent}:{tmp_path}/another"}) == own
 
 
 def test_a_cluster_carries_one_environment(cluster: Cluster, environment: Environment) -> None:
