@@ -1,9 +1,10 @@
 """Objects in the cluster that carry an environment's label and are not in its state: what a killed run has left.
 
-Looks at every kind that can be listed, not at those that Kiban knows of. What may hold data is named, never deleted.
+Looks at every kind that can be listed, not at those that Kiban knows of. What may hold data is named, not deleted.
 """
 
 import dataclasses as dc
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -38,19 +39,29 @@ class Orphan:
         return self.kind in _KEEP
 
 
-def clear(target: Target, state: Mapping[str, Any], *, say: Say = console.say) -> tuple[Orphan, ...]:
-    """Delete the environment's orphans and say so of each; those that may hold data are only named. Return all."""
+def clear(
+    target: Target, state: Mapping[str, Any], *, namespaces: bool = False, say: Say = console.say
+) -> tuple[Orphan, ...]:
+    """Delete the environment's orphans and say so of each; those that may hold data are only named. Return all.
+
+    namespaces: delete those too, unless there is a volume claim in them.
+    """
     found = find(target, state)
-    delete(target, [orphan for orphan in found if not orphan.kept])
+    doomed = {orphan for orphan in found if not orphan.kept}
+    if namespaces and any(orphan.kind == "Namespace" for orphan in found):
+        claims = _kubectl(target).get("persistentvolumeclaims", everywhere=True)
+        used = {claim["metadata"]["namespace"] for claim in claims}
+        doomed |= {orphan for orphan in found if orphan.kind == "Namespace" and orphan.name not in used}
+    delete(target, doomed)
     for orphan in found:
-        done = "left as it may hold data; delete it yourself" if orphan.kept else "deleted"
+        done = "deleted" if orphan in doomed else "left as it may hold data; delete it yourself"
         say(f"{target.stack}: {orphan} is the environment's but not in its state: {done}")
     return found
 
 
 def find(target: Target, state: Mapping[str, Any]) -> tuple[Orphan, ...]:
     """The objects of the environment that the state (a Pulumi deployment) does not know."""
-    kubectl = Kubectl(target.cluster.kubeconfig, target.cluster.context)
+    kubectl = _kubectl(target)
     kinds = kubectl.run("api-resources", "--verbs=list,delete", "--output=name").split()
     answer = kubectl.run(
         "get", ",".join(kinds), "--all-namespaces", f"--selector={ENVIRONMENT}={target.stack}", "--output=json"
@@ -58,13 +69,21 @@ def find(target: Target, state: Mapping[str, Any]) -> tuple[Orphan, ...]:
     return orphans(json.loads(answer)["items"], state)
 
 
-def delete(target: Target, found: Iterable[Orphan]) -> None:
-    """Delete these objects; one that is gone already is no error."""
-    kubectl = Kubectl(target.cluster.kubeconfig, target.cluster.context)
-    for orphan in found:
-        kind = f"{orphan.kind}.{orphan.group}" if orphan.group else orphan.kind
-        where = [f"--namespace={orphan.namespace}"] if orphan.namespace else []
-        kubectl.run("delete", kind, orphan.name, *where, "--ignore-not-found")
+def delete(target: Target, doomed: Iterable[Orphan]) -> None:
+    """Delete these objects and wait until they are gone; one that is gone already is no error."""
+    kubectl = _kubectl(target)
+    for (namespace, group, kind), alike in itertools.groupby(sorted(doomed, key=_together), key=_together):
+        where = [f"--namespace={namespace}"] if namespace else []
+        names = [orphan.name for orphan in alike]
+        kubectl.run("delete", f"{kind}.{group}" if group else kind, *names, *where, "--ignore-not-found")
+
+
+def _together(orphan: Orphan) -> tuple[str, str, str]:
+    return orphan.namespace, orphan.group, orphan.kind
+
+
+def _kubectl(target: Target) -> Kubectl:
+    return Kubectl(target.cluster.kubeconfig, target.cluster.context)
 
 
 def orphans(objects: Iterable[Mapping[str, Any]], state: Mapping[str, Any]) -> tuple[Orphan, ...]:

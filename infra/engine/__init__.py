@@ -1,7 +1,7 @@
 """Pulumi's engine on one target: up, preview, refresh, destroy, outputs; and what to do after a run was killed.
 
 Runs the same program as `pulumi up -s ENV` (infra/__main__.py) through Pulumi's Automation API, with as few processes
-as that allows: `Stack.up` would start seven for what the events of one already tell.
+as that allows: `Stack.up` would start six for what the events of one already tell.
 """
 
 import dataclasses as dc
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Say = Callable[[str], None]
+_FORCE: Mapping[str, str] = {"PULUMI_K8S_ENABLE_PATCH_FORCE": "true"}
 _QUIET: Mapping[str, Any] = {"color": "never", "suppress_outputs": True, "suppress_progress": True}
 
 
@@ -67,7 +68,7 @@ def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result
     if target.folder:
         refuse_second(target.environment, target.folder)
     return _change(
-        Session(target, "up", say, force=force),
+        Session(target, "up", say, _FORCE if force else None),
         lambda stack, run, unsettled: stack.up(on_event=run, refresh=unsettled or None, **_QUIET),
         say,
     )
@@ -78,7 +79,7 @@ def preview(target: Target, *, say: Say = console.say) -> Result:
     if target.folder:
         refuse_second(target.environment, target.folder)
     # Without force the provider (4.25) calls what kubectl has set a conflict here, and takes it over in an `up`.
-    session = Session(target, "preview", say, force=True)
+    session = Session(target, "preview", say, _FORCE)
     run = session.run(lambda stack, run, _: stack.preview(on_event=run, **_QUIET))
     return _result(session, run)
 
@@ -91,7 +92,8 @@ def refresh(target: Target, *, say: Say = console.say) -> Result:
 
 def destroy(target: Target, *, say: Say = console.say) -> Result:
     """Delete everything that the state knows, then what carries the environment's label and is not in it."""
-    session = Session(target, "destroy", say)
+    # A state that still lists what is gone loses nothing, so this one is written at the end only.
+    session = Session(target, "destroy", say, {"PULUMI_SKIP_CHECKPOINTS": "true"})
     # Each namespace takes its controller 5 s, and only waiting for it takes a place here.
     return _change(
         session, lambda stack, run, _: stack.destroy(parallel=256, on_event=run, **_QUIET), say, sweeping=True
@@ -127,7 +129,7 @@ def _change(session: Session, operation: Operation, say: Say, *, sweeping: bool 
     recovered = not session.settled
     orphans: tuple[Orphan, ...] = ()
     if recovered or sweeping:
-        orphans = sweep.clear(session.target, export(session.target), say=say)
+        orphans = sweep.clear(session.target, export(session.target), namespaces=sweeping, say=say)
         session.settle()
     return _result(session, run, recovered=recovered, orphans=orphans)
 

@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,14 @@ class _Workspace(LocalWorkspace):
 
 
 class Session:
-    """Runs operations on the target's stack, and queries it. `force`: take fields back that others have set."""
+    """Runs operations on the target's stack, and queries it. `environ` is over the target's."""
 
-    def __init__(self, target: Target, verb: str, say: Say, *, force: bool = False) -> None:
+    def __init__(self, target: Target, verb: str, say: Say, environ: Mapping[str, str] | None = None) -> None:
         self.target = target
         self.verb = verb
         self._say = say
-        forcing = {"PULUMI_K8S_ENABLE_PATCH_FORCE": "true"} if force else {}
         version = TOOLS["pulumi"].version.removeprefix("v")
-        self._pulumi = Pulumi(target.pulumi, version, {**target.environ, **forcing})
+        self._pulumi = Pulumi(target.pulumi, version, {**target.environ, **(environ or {})})
         self._provider = target.environment.state.secrets_provider
         self._workspace = _Workspace(
             work_dir=str(paths.ROOT), secrets_provider=self._provider, pulumi_command=self._pulumi
@@ -97,14 +96,18 @@ class Session:
         Raises RunFailed where a resource or the program failed, Interrupted where the user stopped it, CouldNotRun
         where pulumi could not begin.
         """
+        made = False
         while True:
             run = Run()
             try:
                 stack = _Stack(self.target.stack, self._workspace, StackInitMode.SELECT)
                 with Progress(self.title, run, console.console):
                     operation(stack, run, not self.settled)
-            except StackNotFoundError:
+            except StackNotFoundError as error:
+                if made:
+                    raise self._failure(run, error) from None
                 self.create()
+                made = True
             except ConcurrentUpdateError as error:
                 self._recover(parse(str(error)))
             except CommandError as error:
@@ -139,13 +142,14 @@ class Session:
             return json.loads(self._call(*args, "--stack", self.target.stack))
         except StackNotFoundError:
             return None
-        except CommandError as error:
-            raise self._failure(Run(), error) from None
 
     def unlock(self) -> tuple[Lock, ...]:
         """Clear all locks, whoever holds them, and return those that the backend lets one read."""
         locks = held_in(self.target.backend, PROJECT, self.target.stack)
-        self._call("cancel", "--yes", self.target.stack)
+        try:
+            self._call("cancel", "--yes", self.target.stack)
+        except StackNotFoundError:
+            return ()
         for lock in locks:
             self._clear(lock)
         self._unsettle()
@@ -190,7 +194,13 @@ class Session:
                 self._call("stack", "import", "--stack", self.target.stack, "--file", str(file))
 
     def _call(self, *args: str) -> str:
-        return self._pulumi.run(list(args), cwd=str(paths.ROOT), additional_env={}).stdout
+        """What a command prints. Raises StackNotFoundError where there is no stack."""
+        try:
+            return self._pulumi.run(list(args), cwd=str(paths.ROOT), additional_env={}).stdout
+        except StackNotFoundError:
+            raise
+        except CommandError as error:
+            raise self._failure(Run(), error) from None
 
     def _failure(self, run: Run, error: CommandError) -> KibanError:
         """What a failed command means to the user; the details have been said when this returns."""

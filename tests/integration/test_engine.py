@@ -290,6 +290,27 @@ def test_all_killed_at_once(ci: Target) -> None:
     assert_converges(ci)
 
 
+def test_a_killed_destroy_goes_on(durable: Target) -> None:
+    """The next `destroy` finds some gone, deletes the rest, and leaves nothing."""
+    engine.up(durable)
+    killer = threading.Thread(target=kill_engine, args=(durable, RUN / 2))
+    killer.start()
+    with pytest.raises(RunFailed, match="pulumi was killed"):
+        engine.destroy(durable)
+    killer.join()
+    assert engine.destroy(durable).recovered
+    assert sweep.find(durable, {}) == ()
+
+
+def test_destroy_finds_what_no_state_was_written_of(applied: Target) -> None:
+    """What a run made that was killed before its state was written is found by its label, namespaces too."""
+    assert applied.folder is not None
+    target.states(applied.folder)["ci"].unlink()
+    engine.prepare(applied)
+    assert {"Namespace", "NetworkPolicy"} < {orphan.kind for orphan in engine.destroy(applied).orphans}
+    assert sweep.find(applied, {}) == ()
+
+
 def lock(where: Target, *, pid: int, host: str = socket.gethostname()) -> Path:
     """Lock the stack as a run of that process would have."""
     assert where.folder is not None
@@ -311,6 +332,13 @@ def test_a_lock_that_may_be_held_is_explained(applied: Target, pid: int, host: s
     assert (held.user, held.host, held.pid) == ("ann", host, pid)
     assert not file.exists()
     assert unchanged(engine.up(applied))
+
+
+def test_there_is_nothing_to_unlock_where_there_is_no_stack(ci: Target) -> None:
+    """Unlocking an environment that was never applied is no error."""
+    never = dc.replace(ci, environment=dc.replace(ci.environment, name="never"))
+    assert engine.unlock(never) == ()
+    assert engine.outputs(never) == engine.export(never) == {}
 
 
 def test_what_a_killed_run_left_is_swept(applied: Target) -> None:
