@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 
 def closed_namespace(
     name: str,
-    namespace: k8s.core.v1.Namespace,
+    namespace: "k8s.core.v1.Namespace",  # quoted: core/v1 takes half a second to load, and no verb but `up` needs it
     tags: dict[str, str],
     parent: pulumi.Resource,
 ) -> None:

@@ -188,7 +188,7 @@ class GpuNodePools(pulumi.ComponentResource):
                 data=data,
                 opts=own,
             )
-        for team in args.teams:
+        for team in args.teams if args.pools else ():  # a quota of nothing never becomes ready
             k8s.core.v1.ResourceQuota(
                 f"{name}-quota-{team.name}",
                 metadata={"name": "gpus", "namespace": tenancy.namespaces[team.name], "labels": tags},
