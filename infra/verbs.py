@@ -9,12 +9,11 @@ from typing import Any
 import click
 
 from infra import console
-from infra.errors import KibanError
+from infra.errors import Interrupted, KibanError
 from infra.report import Report, emit
 
 ENVIRONMENT = click.argument("environment", metavar="ENV")
 ON = click.option("--on", metavar="CLUSTER", help="Run on this embedded or kind cluster, with a state of its own.")
-INTERRUPTED = 130
 
 
 def verb(
@@ -35,7 +34,7 @@ def verb(
             try:
                 report = function(**parameters)
             except KeyboardInterrupt:
-                report = _failed("interrupted; run the same command again to go on", INTERRUPTED)
+                report = _failed("interrupted; run the same command again to go on", Interrupted.exit_status)
             except KibanError as error:
                 report = _failed(str(error), error.exit_status)
             if report is not None:
