@@ -96,7 +96,7 @@ class Session:
         Raises RunFailed where a resource or the program failed, Interrupted where the user stopped it, CouldNotRun
         where pulumi could not begin.
         """
-        made = False
+        made = dropped = False
         while True:
             run = Run()
             try:
@@ -115,9 +115,10 @@ class Session:
             else:
                 if run.broken:
                     raise run.broken
-                if not run.pending or not self.settled:
+                if not run.pending or dropped:
                     return run
                 self._unsettle()
+                dropped = True
 
     def create(self) -> None:
         """Make the stack. Where it lives beside its cluster, so does its configuration, not in the checkout."""
@@ -181,11 +182,10 @@ class Session:
         """Have the next operation look at the cluster, and drop what the state says was begun and not ended.
 
         Where a creation was cut off, the object is there or not; created once more by its name it is adopted or made
-        (server-side apply). Left in the state, Pulumi would carry such an entry, and warn of it, for ever.
+        (server-side apply). Left in the state, Pulumi would carry such an entry, and warn of it, for ever. A run
+        that is cancelled writes such entries of a throwaway state too.
         """
         self._unsettled.touch()
-        if not self.target.environment.state.durable:
-            return  # nothing is written down before it is done
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "state.json")
             self._call("stack", "export", "--stack", self.target.stack, "--file", str(file))

@@ -260,6 +260,20 @@ def test_killed_at_any_point_a_durable_run_converges(durable: Target, full: bool
         assert_converges(durable)
 
 
+def test_what_a_cancelled_run_left_pending_is_dropped(applied: Target) -> None:
+    """A creation that was under way when pulumi was cancelled is in a throwaway state too, and may stay there."""
+    assert applied.folder is not None
+    file = target.states(applied.folder)["ci"]
+    state = json.loads(file.read_text())
+    deployment = state["checkpoint"]["latest"]
+    cut = next(each for each in deployment["resources"] if each["type"] == "kubernetes:core/v1:ResourceQuota")
+    deployment["resources"].remove(cut)
+    deployment["pending_operations"] = [{"resource": cut, "type": "creating"}]
+    file.write_text(json.dumps(state))
+    assert engine.export(applied)["pending_operations"]
+    assert_converges(applied)
+
+
 def test_killed_kiban_takes_the_engine_with_it(ci: Target) -> None:
     """Kill -9 of Kiban alone: pulumi cancels by itself and lets go of the stack."""
     engine.destroy(ci)
