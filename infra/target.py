@@ -176,12 +176,23 @@ def _backend(
     environment: Environment, cluster: Cluster, on: str | None, user: Mapping[str, str]
 ) -> tuple[str | None, Path | None]:
     """The backend's URL, and the folder that it is if it lies beside the cluster. None: where the user is logged in."""
-    named = user.get("PULUMI_BACKEND_URL") or environment.state.backend
+    named = _whole(user.get("PULUMI_BACKEND_URL") or environment.state.backend)
     if not isinstance(environment.cluster, EmbeddedCluster):
         return named, None
     folder = cluster.kubeconfig.parent / "stack"
-    own = folder.as_uri()
+    own = _whole(folder.as_uri())
     return (own, folder) if on or named in (None, own) else (named, None)
+
+
+def _whole(backend: str | None) -> str | None:
+    """The backend's URL; of a folder, so that a kill leaves every file whole.
+
+    By default a second file beside each (`.attrs`) is written in place, and one that was cut off there makes the state
+    unreadable (gocloud.dev/blob/fileblob, setAttrs). Nothing reads what is in it.
+    """
+    if backend is None or not backend.startswith("file://") or "metadata=" in backend:
+        return backend
+    return f"{backend}{'&' if '?' in backend else '?'}metadata=skip"
 
 
 def _own(folder: Path, name: str, on: str | None, user: Mapping[str, str]) -> dict[str, str | None]:

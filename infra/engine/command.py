@@ -61,10 +61,22 @@ class Pulumi(PulumiCommand):
         Raises CommandError for a non-zero exit; `stops` then says how often the user asked to stop, `killed` whether
         the process ended by a signal.
         """
-        # Go's collector running a quarter as often saves a quarter of the engine's time, for some 100 MB.
-        environ = {"GOGC": "400", **os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true", **self.environ}
         command = [sys.executable, "-ISc", _TIED, str(os.getpid()), self.command, "--non-interactive", *args]
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, self._passing_on_stops():
+        with (
+            # Each provider writes its kubeconfig, keys too, to a temporary file and leaves it there.
+            tempfile.TemporaryDirectory(dir=self.environ.get("PULUMI_HOME"), ignore_cleanup_errors=True) as scratch,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            self._passing_on_stops(),
+        ):
+            environ = {
+                "GOGC": "400",  # running a quarter as often saves a quarter of the engine's time, for some 100 MB
+                **os.environ,
+                **additional_env,
+                "PULUMI_AUTOMATION_API": "true",
+                **self.environ,
+                "TMPDIR": scratch,
+            }
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,

@@ -149,6 +149,14 @@ def test_what_a_user_changed_is_put_right(applied: Target) -> None:
     assert owner(kubectl) == "vision-oncall"
 
 
+def test_no_kubeconfig_stays_behind(ci: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider's temporary files, which hold keys, are gone with the run."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    engine.up(ci)
+    assert not list(tmp_path.iterdir())
+    assert not list(ci.home.rglob("kubeconfig[0-9]*"))
+
+
 def test_the_state_is_the_same_from_every_checkout(applied: Target) -> None:
     """It holds no path of this machine, and no stack trace but the stack's own, which the SDK takes before us."""
     deployment = engine.export(applied)
@@ -284,6 +292,13 @@ def test_killed_kiban_takes_the_engine_with_it(ci: Target) -> None:
     running.wait()
     until(lambda: not pulumis(ci), seconds=20, what="the engine's end")
     assert_converges(ci)
+
+
+def test_no_file_of_the_state_is_written_in_place(durable: Target) -> None:
+    """The backend keeps nothing beside a state that a kill could cut off: with such a file it cannot be read."""
+    engine.up(durable)
+    assert durable.folder is not None
+    assert not list(durable.folder.rglob("*.attrs"))
 
 
 def test_all_killed_at_once(ci: Target) -> None:

@@ -47,7 +47,7 @@ def test_an_embedded_cluster_keeps_its_stack_beside_itself(resolve: Resolve, clu
     """State, configuration, passphrase and Pulumi's home are in the cluster's folder, so they go when it goes."""
     found = resolve()
     folder = cluster.kubeconfig.parent / "stack"
-    assert found.backend == folder.as_uri()
+    assert found.backend == f"{folder.as_uri()}?metadata=skip"
     for name in ("PULUMI_HOME", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_OPTION_CONFIG_FILE"):
         value = found.environ[name]
         assert value is not None
@@ -82,7 +82,7 @@ def test_two_processes_agree_on_one_passphrase(tmp_path: Path) -> None:
 def test_a_backend_that_the_user_names_is_used(resolve: Resolve) -> None:
     """PULUMI_BACKEND_URL and the passphrase beside it are the user's choice, and nothing is made in their place."""
     found = resolve(PULUMI_BACKEND_URL="file:///elsewhere", **THEIRS)
-    assert (found.backend, found.folder) == ("file:///elsewhere", None)
+    assert (found.backend, found.folder) == ("file:///elsewhere?metadata=skip", None)
     assert THEIRS.items() <= found.environ.items()
     assert found.environ["PULUMI_OPTION_CONFIG_FILE"] is None
 
@@ -131,7 +131,7 @@ def test_on_another_cluster_everything_is_its_own(resolve: Resolve, environment:
     remote = dc.replace(environment, cluster=KubeconfigCluster(context="ml", kube_system_uid="1"), state=REMOTE)
     found = resolve("box", given=remote, PULUMI_BACKEND_URL="s3://mine", **THEIRS)
     assert found.folder == cluster.kubeconfig.parent / "stack"
-    assert found.backend == found.folder.as_uri()
+    assert found.backend == f"{found.folder.as_uri()}?metadata=skip"
     assert found.environ["PULUMI_CONFIG_PASSPHRASE"] is None
     assert (found.environ["KIBAN_CLUSTER"], found.environ["PULUMI_SKIP_CHECKPOINTS"]) == ("box", "true")
     assert found.command == "small --on box"
@@ -142,7 +142,7 @@ def test_the_shell_of_an_environment_is_not_taken_for_the_users_wishes(resolve: 
     found = resolve(KIBAN_SHELL="prod@x", KIBAN_CLUSTER="x", PULUMI_BACKEND_URL="file:///x", PULUMI_STACK="prod")
     assert found.on is None
     assert found.folder is not None
-    assert found.backend == found.folder.as_uri()
+    assert found.backend == f"{found.folder.as_uri()}?metadata=skip"
 
 
 def test_the_shell_of_the_same_environment_changes_nothing(resolve: Resolve) -> None:
