@@ -3,17 +3,31 @@
 resolve("etcd", "kubectl")            binaries' paths, made where missing
 with start("etcd", "pulumi") as on:   the same in the background; on["etcd"] waits for that one
 find("pulumi")                        where it is here already, without making it
+module_folder("kueue", "sigs.k8s.io/kueue")   the files of a module that a family pins
 """
 
 from collections.abc import Sequence
 
 from infra import console
-from infra.toolchain import catalogue
+from infra.toolchain import catalogue, golang
+from infra.toolchain.builds import module_folder
 from infra.toolchain.catalogue import TOOLS, Release, Tool
 from infra.toolchain.order import Pending, Resolved, each, find, resolve, start
 from infra.toolchain.progress import Say
 
-__all__ = ["TOOLS", "Pending", "Release", "Resolved", "Tool", "build", "find", "list_items", "resolve", "start"]
+__all__ = [
+    "TOOLS",
+    "Pending",
+    "Release",
+    "Resolved",
+    "Tool",
+    "build",
+    "find",
+    "list_items",
+    "module_folder",
+    "resolve",
+    "start",
+]
 
 Item = dict[str, str | None]
 
@@ -24,8 +38,12 @@ def list_items() -> list[Item]:
 
 
 def build(names: Sequence[str] = (), say: Say = console.say) -> list[Item]:
-    """Resolve the named tools, or all, and say of each what came of it (source: path, cache, release or built)."""
-    return [_item(resolved.tool, resolved) for resolved in each(names or list(catalogue.TOOLS), say)]
+    """Resolve the named tools, or all that run here, and say of each what came of it.
+
+    source: path, cache, release or built.
+    """
+    here = [tool.name for tool in catalogue.TOOLS.values() if golang.system() in (tool.systems or (golang.system(),))]
+    return [_item(resolved.tool, resolved) for resolved in each(names or here, say)]
 
 
 def _item(tool: Tool, resolved: Resolved | None) -> Item:

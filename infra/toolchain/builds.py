@@ -1,4 +1,4 @@
-"""Builds a tool from its family's pinned modules, and says in one line why where that fails.
+"""Builds a tool from its family's pinned modules, finds files in them, and says in one line why where that fails.
 
 Reads go.mod and go.sum, never writes them: what is not pinned there is not built.
 """
@@ -6,14 +6,15 @@ Reads go.mod and go.sum, never writes them: what is not pinned there is not buil
 import hashlib
 import json
 import re
+import tempfile
 from pathlib import Path
 
-from infra import paths
+from infra import console, paths
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.toolchain import cache, catalogue, golang, running
 from infra.toolchain.catalogue import Tool
 from infra.toolchain.golang import Go
-from infra.toolchain.progress import Progress
+from infra.toolchain.progress import Progress, Say, shown
 
 _NO_NETWORK = re.compile(
     r"dial tcp|no such host|connection re(?:fused|set)|i/o timeout|TLS handshake|server misbehaving|"
@@ -44,27 +45,51 @@ def build(tool: Tool, go: Go, scratch: Path, progress: Progress) -> Path:
     had; CouldNotRun where modules cannot be downloaded; RunFailed, with the end of the log, for all else.
     """
     check_space(tool)
-    program = golang.installed(go, progress.say, progress.tick)
-    temporary, out = scratch / "tmp", scratch / "out"
-    for made in (temporary, out):
-        made.mkdir()
-    environment = golang.environment(go, temporary)
-
-    def run(*arguments: str | Path) -> str:
-        ended = running.run([program, *arguments], environment=environment, folder=tool.folder, tick=progress.tick)
-        if ended.status != 0:
-            raise _failure(tool, ended.output, progress)
-        return ended.output
-
+    out = scratch / "out"
+    out.mkdir()
+    family = _Family(f"{tool.name} {tool.version}", tool.folder, go, scratch / "tmp", progress)
     progress.doing("building from pinned modules")
     overlay = scratch / "overlay.json"
-    replaced = {}
-    for name, (module, path) in tool.embeds.items():
-        run("mod", "download", module)
-        replaced[str(tool.folder / name)] = str(Path(run("list", "-m", "-f", "{{.Dir}}", module).strip()) / path)
+    replaced = {str(tool.folder / name): str(family.module(held) / path) for name, (held, path) in tool.embeds.items()}
     overlay.write_text(json.dumps({"Replace": replaced}))
-    run("build", "-overlay", overlay, "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
+    family.run("build", "-overlay", overlay, "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
     return out
+
+
+def module_folder(family: str, module: str, say: Say = console.say) -> Path:
+    """The files of a module that a family pins, charts and manifests among them; downloaded where they are missing.
+
+    Raises as `build` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="kiban-") as scratch, shown(module, say) as progress:
+        pins = catalogue.MODULES / family
+        return _Family(module, pins, golang.known(), Path(scratch) / "tmp", progress).module(module)
+
+
+class _Family:
+    """Go, run in the folder of a family's go.mod. what: what it is run for, as messages name it."""
+
+    def __init__(self, what: str, folder: Path, go: Go, scratch: Path, progress: Progress) -> None:
+        self._what = what
+        self._folder = folder
+        self._progress = progress
+        self._program = golang.installed(go, progress.say, progress.tick)
+        scratch.mkdir()
+        self._environment = golang.environment(go, scratch)
+
+    def run(self, *arguments: str | Path) -> str:
+        """What Go prints."""
+        ended = running.run(
+            [self._program, *arguments], environment=self._environment, folder=self._folder, tick=self._progress.tick
+        )
+        if ended.status != 0:
+            raise _failure(self._what, self._folder / "go.sum", ended.output, self._progress)
+        return ended.output
+
+    def module(self, path: str) -> Path:
+        """The folder of a module in the module cache, checked against go.sum when it is downloaded."""
+        self.run("mod", "download", path)
+        return Path(self.run("list", "-m", "-f", "{{.Dir}}", path).strip())
 
 
 def check_space(tool: Tool) -> None:
@@ -76,10 +101,8 @@ def check_space(tool: Tool) -> None:
         raise cache.full(f"{tool.name} {tool.version}", needed)
 
 
-def _failure(tool: Tool, output: str, progress: Progress) -> KibanError:
+def _failure(what: str, pins: Path, output: str, progress: Progress) -> KibanError:
     """Why Go failed, from what it printed."""
-    what = f"{tool.name} {tool.version}"
-    pins = tool.folder / "go.sum"
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["(no output)"]
     if "no space left on device" in output or "disk quota exceeded" in output:
         return cache.full(what)
@@ -103,7 +126,7 @@ def _failure(tool: Tool, output: str, progress: Progress) -> KibanError:
         )
     if _NO_NETWORK.search(output):
         return CouldNotRun(f"{what}: its modules cannot be downloaded; make a Go module proxy reachable ({lines[-1]})")
-    log = paths.cache() / "logs" / f"{tool.name}-{tool.version}.log"
+    log = paths.cache() / "logs" / f"{re.sub(r'[ /]', '-', what)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output)
     for line in lines[-12:]:

@@ -15,7 +15,20 @@ GB = 1000**3
 SPARE = GB
 """Bytes to have free before a build whose family was built here before: the binary, and what the linker writes."""
 SPACE: Mapping[str, int] = MappingProxyType(
-    {"kubernetes": 9 * GB // 2, "pulumi": 7 * GB // 2, "provider": 6 * GB, "kind": GB // 2},
+    {
+        "kubernetes": 11 * GB // 2,
+        "pulumi": 7 * GB // 2,
+        "provider": 6 * GB,
+        "kind": GB // 2,
+        "containerd": GB,
+        "networkpolicy": 2 * GB,
+        "local-path": 3 * GB // 2,
+        "images": GB // 2,
+        "pause": GB // 4,
+        "coredns": 3 * GB // 2,
+        "cert-manager": 3 * GB,
+        "kueue": 7 * GB // 2,
+    },
 )
 """Bytes that a family's first build takes: modules, compiled packages, binaries (measured with Go 1.26.8)."""
 
@@ -46,9 +59,11 @@ class Tool:
     family: folder in modules/ with the go.mod and go.sum that it is built from.
     package: what `go build` is given, in that folder.
     version: without a leading v.
-    version_args: what makes it print its version; empty for a Pulumi plugin, which answers over gRPC only.
+    version_args: what makes it print its version; empty for a Pulumi plugin, which answers over gRPC only; None for a
+        Go program that has no such flag: what Go has written into it is read instead.
     embeds: files that its own main.go embeds but that a pinned module carries: name -> (module, path in it).
     release: None where the project publishes no checksum of its binaries.
+    systems: where it runs (Go's names); empty for everywhere.
     """
 
     name: str
@@ -56,9 +71,10 @@ class Tool:
     package: str
     version: str
     ldflags: str = "-s -w"
-    version_args: tuple[str, ...] = ("--version",)
+    version_args: tuple[str, ...] | None = ("--version",)
     embeds: Mapping[str, tuple[str, str]] = dc.field(default_factory=dict)
     release: Release | None = None
+    systems: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -75,10 +91,11 @@ def _stamped(*values: str) -> str:
     return " ".join(["-s -w", *(f"-X {value}" for value in values)])
 
 
+_LINUX = ("linux",)
 KUBERNETES = "1.36.3"
 
 
-def _kubernetes(name: str, *version_args: str) -> Tool:
+def _kubernetes(name: str, *version_args: str, systems: tuple[str, ...] = ()) -> Tool:
     major, minor, _ = KUBERNETES.split(".")
     version = "k8s.io/component-base/version"
     return Tool(
@@ -97,6 +114,28 @@ def _kubernetes(name: str, *version_args: str) -> Tool:
             archive=f"{{os}}/{{arch}}/{name}",
             checksums=f"{{os}}/{{arch}}/{name}.sha256",
         ),
+        systems=systems,
+    )
+
+
+CONTAINERD = "2.1.4"
+
+
+def _containerd(name: str, version_arg: str = "--version") -> Tool:
+    return Tool(
+        name=name,
+        family="containerd",
+        package=f"github.com/containerd/containerd/v2/cmd/{name}",
+        version=CONTAINERD,
+        ldflags=_stamped(f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD}"),
+        version_args=(version_arg,),
+        release=Release(
+            base=_github("containerd/containerd"),
+            archive="containerd-{version}-{os}-{arch}.tar.gz",
+            checksums="containerd-{version}-{os}-{arch}.tar.gz.sha256sum",
+            member=f"bin/{name}",
+        ),
+        systems=_LINUX,
     )
 
 
@@ -174,6 +213,68 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                     archive="kind-{os}-{arch}",
                     checksums="kind-{os}-{arch}.sha256sum",
                 ),
+            ),
+            _kubernetes("kubelet", systems=_LINUX),
+            _kubernetes("kube-proxy", systems=_LINUX),
+            _containerd("containerd"),
+            _containerd("containerd-shim-runc-v2", "-v"),
+            _containerd("ctr"),
+            Tool(
+                name="kube-router",
+                family="networkpolicy",
+                package="github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+                version="2.2.1",
+                ldflags=_stamped("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.2.1"),
+                systems=_LINUX,
+                # no release: upstream's own is of another source than the fork that go.mod names
+            ),
+            Tool(
+                name="local-path",
+                family="local-path",
+                package=".",
+                version="13.0.0",
+                ldflags=_stamped("main.version=13.0.0"),
+                systems=_LINUX,
+            ),
+            Tool(
+                name="umoci",
+                family="images",
+                package="github.com/opencontainers/umoci/cmd/umoci",
+                version="0.6.0",
+                systems=_LINUX,
+            ),
+            Tool(
+                name="pause",
+                family="pause",
+                package=".",
+                version="3.10.0",
+                ldflags=_stamped("main.version=3.10.0"),
+                systems=_LINUX,
+            ),
+            Tool(
+                name="coredns",
+                family="coredns",
+                package=".",
+                version="1.12.4",
+                systems=_LINUX,
+                # no release: upstream's has every plugin, and is 40 MB larger
+            ),
+            Tool(
+                name="cert-manager",
+                family="cert-manager",
+                package=".",
+                version="1.21.1",
+                ldflags=_stamped("github.com/cert-manager/cert-manager/pkg/util.AppVersion=v1.21.1"),
+                systems=_LINUX,
+            ),
+            Tool(
+                name="kueue",
+                family="kueue",
+                package="sigs.k8s.io/kueue/cmd/kueue",
+                version="0.19.2",
+                ldflags=_stamped("sigs.k8s.io/kueue/pkg/version.GitVersion=v0.19.2"),
+                version_args=None,
+                systems=_LINUX,
             ),
         )
     },

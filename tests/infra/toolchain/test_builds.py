@@ -15,6 +15,15 @@ from tests.infra.toolchain.conftest import Bench
 from tests.infra.toolchain.tiny import TINY, alive, resolver, until
 
 GO = Go("1.26.9", None)
+GO_LIST = """#!/bin/sh
+echo "$$ $*" >> "$FAKE/calls"
+case $1 in
+env) echo go1.26.9 ;;
+mod) [ -z "$FAKE_MISSING" ] || { echo "$FAKE_MISSING"; exit 1; } ;;
+list) [ -e go.mod ] && echo /modules/example.com/m@v1.0.0 ;;
+esac
+"""
+"""A Go that knows of one module."""
 
 
 def quiet(line: str) -> None:
@@ -242,6 +251,22 @@ def test_an_unknown_tool_is_named_beside_those_that_exist(bench: Bench) -> None:
     with pytest.raises(BadInput, match="'tinny' is not known; accepted: tiny, small"):
         toolchain.resolve("tiny", "tinny", say=quiet)
     assert not bench.calls("build")
+
+
+def test_a_pinned_module_is_downloaded_and_found(bench: Bench) -> None:
+    """The folder of a module is what Go says, asked where the family's pins are, after a download that checks them."""
+    (bench.bin / "go").write_text(GO_LIST)
+    assert toolchain.module_folder("tiny", "example.com/m", say=quiet) == Path("/modules/example.com/m@v1.0.0")
+    assert len(bench.calls("mod")) == 1
+    assert not bench.scratch()
+
+
+def test_a_module_that_cannot_be_had_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why a module cannot be downloaded is one line, as for a build."""
+    (bench.bin / "go").write_text(GO_LIST)
+    monkeypatch.setenv("FAKE_MISSING", "module lookup disabled by GOPROXY=off")
+    with pytest.raises(CouldNotRun, match=r"example\.com/m: its modules are not all in the module cache"):
+        toolchain.module_folder("tiny", "example.com/m", say=quiet)
 
 
 def test_listing_builds_nothing(bench: Bench) -> None:

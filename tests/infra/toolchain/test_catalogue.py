@@ -6,27 +6,42 @@ import tomllib
 import pytest
 
 from infra import paths
+from infra.toolchain import catalogue
 from infra.toolchain.catalogue import SPACE, TOOLS, Tool
 
-MAIN = {
+MODULES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kwok": "sigs.k8s.io/kwok",
     "pulumi": "github.com/pulumi/pulumi/pkg/v3",
     "pulumi-resource-kubernetes": "github.com/pulumi/pulumi-kubernetes/sdk/v4",
     "kind": "sigs.k8s.io/kind",
+    "containerd": "github.com/containerd/containerd/v2",
+    "containerd-shim-runc-v2": "github.com/containerd/containerd/v2",
+    "ctr": "github.com/containerd/containerd/v2",
+    "kube-router": "github.com/k3s-io/kube-router/v2",
+    "local-path": "sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
+    "umoci": "github.com/opencontainers/umoci",
+    "coredns": "github.com/coredns/coredns",
+    "cert-manager": "github.com/cert-manager/cert-manager",
+    "kueue": "sigs.k8s.io/kueue",
 }
+"""The module that gives a tool its version; k8s.io/kubernetes where it is not here."""
 every = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
+of_modules = pytest.mark.parametrize(
+    "tool", [pytest.param(tool, id=name) for name, tool in TOOLS.items() if name != "pause"]
+)
+"""All but the one that needs nothing besides Go."""
 
 
-@every
+@of_modules
 def test_go_mod_pins_the_version(tool: Tool) -> None:
     """A tool's version is the one that its family's go.mod builds."""
-    module = MAIN.get(tool.name, "k8s.io/kubernetes")
+    module = MODULES.get(tool.name, "k8s.io/kubernetes")
     text = (tool.folder / "go.mod").read_text()
     assert re.search(rf"(?:^|\s){re.escape(module)} v{re.escape(tool.version)}(?:\s|$)", text, re.MULTILINE)
 
 
-@every
+@of_modules
 def test_go_sum_pins_the_sources(tool: Tool) -> None:
     """The checksum of every module that go.mod requires, or replaces one by, is pinned."""
     mod, sums = ((tool.folder / name).read_text() for name in ("go.mod", "go.sum"))
@@ -44,6 +59,11 @@ def test_each_tool_is_built_by_its_family(tool: Tool) -> None:
     assert package == "." or package in (tool.folder / "go.mod").read_text()
     assert (package == ".") == (tool.folder / "main.go").exists()
     assert tool.family in SPACE
+
+
+def test_no_family_is_left_over() -> None:
+    """Every folder of pins builds a tool."""
+    assert {tool.family for tool in TOOLS.values()} == {folder.name for folder in catalogue.MODULES.iterdir()}
 
 
 def test_pulumi_and_its_python_packages_are_of_one_version() -> None:

@@ -23,6 +23,8 @@ from tests.infra.toolchain.tiny import alive, until, write_program
         ("kind v0.33.0-alpha.2 go1.26.8", "0.33.0-alpha.2"),
         ("v3.259.0\n", "3.259.0"),
         ("tiny 1.2.3.", "1.2.3"),
+        ("containerd github.com/containerd/containerd/v2 v2.1.4 \n", "2.1.4"),
+        ("Running /cache/kube-router/2.2.1-abc/kube-router version v2.2.0, built on , go1.26.8\n", "2.2.0"),
         ("built with go1.26.8, of 2026", None),
         ("", None),
     ],
@@ -48,6 +50,38 @@ def test_another_version_or_a_failure_is_not_the_tool(bench: Bench, script: str)
     """A program that says anything else, or fails, is passed over."""
     write_program(bench.bin / "tiny", f"#!/bin/sh\n{script}\n")
     assert toolchain.find("tiny") is None
+
+
+def test_a_version_among_the_errors_counts_where_there_is_no_other(bench: Bench) -> None:
+    """kube-router says its version on stderr; another tool's warning there is not taken for its version."""
+    write_program(bench.bin / "tiny", "#!/bin/sh\necho tiny v1.2.3 >&2\n")
+    write_program(bench.bin / "small", "#!/bin/sh\necho library v1.0.0 >&2; echo small v1.2.3\n")
+    assert toolchain.find("tiny")
+    assert toolchain.find("small")
+
+
+@pytest.mark.parametrize(
+    ("modules", "version"),
+    [
+        (
+            "mod\texample.com/mine\t(devel)\t\ndep\texample.com/lib\tv9.9.9\th1:a=\ndep\texample.com/kueue\tv0.19.2\th1:b=\n",
+            "0.19.2",
+        ),
+        ("mod\texample.com/kueue\tv0.19.1\th1:b=\ndep\texample.com/lib\tv9.9.9\th1:a=\n", "0.19.1"),
+        ("mod\texample.com/kueue\t(devel)\t\n", None),
+    ],
+    ids=["from a module of its own", "as upstream builds it", "from a checkout"],
+)
+def test_what_go_wrote_into_a_program_is_its_version(tmp_path: Path, modules: str, version: str | None) -> None:
+    """A program without a version flag is of the version of the module that its main package is in."""
+    program = tmp_path / "kueue"
+    program.write_bytes(b"\x7fELF\0path\t\0" + f"path\texample.com/kueue/cmd/kueue\n{modules}\xf9".encode())
+    assert on_path.version(program, None) == version
+
+
+def test_a_program_of_another_kind_has_no_version(tmp_path: Path) -> None:
+    """What Go has not built says nothing, whatever it is."""
+    assert on_path.version(write_program(tmp_path / "kueue", "#!/bin/sh\necho kueue v0.19.2\n"), None) is None
 
 
 def test_a_later_folder_of_path_may_have_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
