@@ -1,0 +1,92 @@
+"""The images as data: what each is made of, and what it runs.
+
+A recipe's tag is upstream's. The programs that are put in are pinned elsewhere (infra/toolchain/catalogue.py, the
+distribution); `version` says which of them the recipe was made for, and any other is refused.
+"""
+
+import dataclasses as dc
+from collections.abc import Mapping
+from types import MappingProxyType
+
+USER = 65532
+"""Who runs in every image: a number, since the kubelet cannot tell whether a name is root's (runAsNonRoot)."""
+
+
+@dc.dataclass(frozen=True)
+class GoTool:
+    """A tool of the catalogue, which is one static file."""
+
+    name: str
+
+
+@dc.dataclass(frozen=True)
+class Busybox:
+    """The static BusyBox that this machine's package busybox-static has installed, with a link for every applet."""
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An image of one program.
+
+    reference: upstream's full name and tag, as a pod's manifest resolves it.
+    path: where upstream's image has the program.
+    source: where its source is published, for the image's label.
+    entrypoint, command: as upstream's image has them; a pod's `command` and `args` replace them.
+    """
+
+    reference: str
+    content: GoTool | Busybox
+    version: str
+    path: str
+    source: str
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+def _tool(reference: str, name: str, version: str, path: str, source: str) -> Recipe:
+    return Recipe(
+        reference=reference, content=GoTool(name), version=version, path=path, source=source, entrypoint=(path,)
+    )
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        recipe.reference: recipe
+        for recipe in (
+            Recipe(
+                reference="docker.io/library/busybox:1.35.0",
+                content=Busybox(),
+                version="1.35.0",
+                path="/bin/busybox",
+                source="https://tracker.debian.org/pkg/busybox",
+                command=("sh",),
+            ),
+            _tool("registry.k8s.io/pause:3.10", "pause", "3.10.0", "/pause", "kiban.dev/tools/pause"),
+            _tool(
+                "registry.k8s.io/coredns/coredns:v1.12.4",
+                "coredns",
+                "1.12.4",
+                "/coredns",
+                "https://github.com/coredns/coredns",
+            ),
+            _tool(
+                "registry.k8s.io/kueue/kueue:v0.19.2",
+                "kueue",
+                "0.19.2",
+                "/manager",
+                "https://github.com/kubernetes-sigs/kueue",
+            ),
+            *(
+                _tool(
+                    f"quay.io/jetstack/cert-manager-{name}:v1.21.1",
+                    "cert-manager",
+                    "1.21.1",
+                    f"/app/cmd/{name}/{name}",
+                    "https://github.com/cert-manager/cert-manager",
+                )
+                for name in ("controller", "cainjector", "webhook")
+            ),
+        )
+    },
+)
+"""By reference."""
