@@ -30,6 +30,7 @@ def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIBAN_HOME", str(home))
+        patch.setenv("KIBAN_REAL_NODE", "0")  # what a test wants one for says so
         yield home
         for name in sorted(path.name for path in home.glob("clusters/*")):
             embedded.down(name, say=console.say)

@@ -1,22 +1,24 @@
-"""Embedded clusters: upstream's control plane as host processes, with simulated nodes. Several at a time, by name.
+"""Embedded clusters: upstream's control plane as host processes, with simulated nodes and, where it can be, a real one.
 
-Each verb converges: it looks at what is there and does the rest, so a run that was killed is finished by the next.
-Which flags the processes get is in controlplane.py, how they are kept in processes.py, how their pods live in
-stages.yaml.
+Several at a time, by name. Each verb converges: it looks at what is there and does the rest, so a run that was killed
+is finished by the next. Which flags the processes get is in controlplane.py and node.py, how they are kept in
+processes.py, how simulated pods live in stages.yaml, and which pods are real in placement.py.
 """
 
 import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from infra import system
 from infra.clusters import Cluster, kubeconfig
-from infra.clusters.embedded import controlplane, network, processes, record
+from infra.clusters.embedded import controlplane, network, parts, processes, realnode, record
 from infra.clusters.embedded.api import Api
 from infra.clusters.embedded.bringup import BringUp
+from infra.clusters.embedded.layout import layout
 from infra.clusters.embedded.processes import Owner
 from infra.clusters.embedded.record import folder, names
 from infra.clusters.embedded.status import ProcessStatus, Status, status
@@ -25,11 +27,33 @@ from infra.errors import BadInput, CouldNotRun
 if TYPE_CHECKING:
     from infra.clusters.nodes import Nodes
 
-__all__ = ["TOOLS", "ProcessStatus", "Status", "down", "folder", "get", "logs", "names", "status", "up"]
+__all__ = [
+    "ProcessStatus",
+    "Status",
+    "down",
+    "folder",
+    "get",
+    "images",
+    "logs",
+    "names",
+    "runs_pods",
+    "status",
+    "tools",
+    "up",
+]
 
 Say = Callable[[str], None]
-TOOLS = controlplane.NAMES
-"""The tools that a cluster needs, in the order in which `up` asks for them."""
+
+
+def tools(name: str, images: Sequence[str] = ()) -> tuple[str, ...]:
+    """The tools that `up` will ask for, in that order."""
+    return (*controlplane.NAMES, *realnode.tools(images)) if runs_pods(name) else controlplane.NAMES
+
+
+def runs_pods(name: str) -> bool:
+    """Whether the cluster has a real node, or will have one when it is made."""
+    known = record.load(folder(name))
+    return known.real if known else network.isolated_by_default() and not system.no_real_node()
 
 
 def up(
@@ -38,18 +62,20 @@ def up(
     *,
     say: Say,
     tools: Mapping[str, Path] | None = None,
+    images: Sequence[str] = (),
     isolated: bool | None = None,
 ) -> Cluster:
     """Start what does not run of the cluster, wait until it is ready, and give it the nodes.
 
     nodes: None leaves those that are there; a cluster that has none then gets the default system nodes.
     tools: name to binary, each asked for as it is about to start; by default toolchain.resolve.
+    images: references that its real node, if it has one, gets besides those that every one has.
     isolated: whether a new cluster gets a network namespace; by default as root on Linux where that is allowed.
     Raises BadInput for a name that cannot be one, RunFailed naming the process that ended or is not ready.
     """
     where = folder(name)
     with record.locked(where, say):
-        return BringUp(where, say=say, tools=tools, isolated=isolated).run(nodes)
+        return BringUp(where, say=say, tools=tools, isolated=isolated).run(nodes, images)
 
 
 def down(name: str, *, say: Say) -> None:
@@ -63,6 +89,7 @@ def down(name: str, *, say: Say) -> None:
         (where / "cluster.json").unlink(missing_ok=True)  # first: what an interrupted run leaves is no cluster
         everything = processes.everything(where)
         say(f"cluster {name}: ending {len(everything)} processes")
+        realnode.end(where)
         processes.stop(process for process, name in everything.items() if name not in controlplane.STORE)
         for part in reversed(controlplane.STORE):  # the API server hangs for long where etcd ends first
             processes.stop(process for process, name in everything.items() if name == part)
@@ -81,21 +108,33 @@ def get(name: str) -> Cluster:
         there = ", ".join(names()) or "none"
         raise CouldNotRun(f"cluster {name!r} is not there (there is: {there}); run: kiban cluster up {name}")
     running = processes.running(Owner(folder=where, id=known.id))
-    missing = [process for process in controlplane.NAMES if process not in running]
-    layout = controlplane.layout(where, known)
-    if missing or not Api(layout.server, pki=where / "pki").ready():
+    missing = [process for process in parts.names(known) if process not in running]
+    at = layout(where, known)
+    if missing or not Api(at.server, pki=where / "pki").ready():
         problem = f"{', '.join(missing)} not running" if missing else "its API server is not ready"
         raise CouldNotRun(f"cluster {name!r}: {problem}; run: kiban cluster up {name}")
     return Cluster(name=name, kubeconfig=where / "kubeconfig", context=kubeconfig.context_of(name), uid=known.uid or "")
 
 
+def images(name: str) -> dict[str, str]:
+    """Image to how the real node came to have it (`built` or `pulled`), or `absent` where a pod asks in vain."""
+    where = folder(name)
+    get(name)
+    known = record.load(where)
+    if known is None or not known.real:
+        raise BadInput(f"cluster {name!r} has simulated nodes only; accepted: one with a real node, which has images")
+    at = layout(where, known)
+    return realnode.found_images(at, Api(at.server, pki=where / "pki"))
+
+
 def logs(name: str, process: str, *, follow: bool = False, lines: int = 100) -> Iterator[str]:
     """The last lines that a process wrote, and with `follow` what it writes from now on, until the cluster is gone."""
     where = folder(name)
-    if record.load(where) is None:
+    known = record.load(where)
+    if known is None:
         raise BadInput(f"cluster {name!r}; accepted: {', '.join(names()) or 'none exists yet'}")
-    if process not in controlplane.NAMES:
-        raise BadInput(f"process {process!r}; accepted: {', '.join(controlplane.NAMES)}")
+    if process not in parts.names(known):
+        raise BadInput(f"process {process!r}; accepted: {', '.join(parts.names(known))}")
     return _lines(processes.log(where, process), follow=follow, lines=lines)
 
 

@@ -71,6 +71,12 @@ class Api:
         query = f"?fieldManager={FIELD_MANAGER}&force=true"
         self._send("PATCH", path + query, json.dumps(manifest), {"Content-Type": _APPLY})
 
+    def dry_run(self, path: str, manifest: Object) -> Object:
+        """What would be made of an object that is posted to a list, by all that admits and changes it."""
+        headers = {"Content-Type": "application/json"}
+        answer: Object = json.loads(self._send("POST", f"{path}?dryRun=All", json.dumps(manifest), headers))
+        return answer
+
     def delete(self, path: str) -> None:
         """Delete an object, or every object of a list; one that is gone already is fine."""
         try:

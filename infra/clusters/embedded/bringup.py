@@ -6,19 +6,32 @@ before what it names is made, and what runs is read from the processes themselve
 
 import dataclasses as dc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from infra import toolchain
+from infra import system, toolchain
 from infra.clusters import Cluster, files, kubeconfig
-from infra.clusters.embedded import controlplane, network, pki, processes, record, simulation
-from infra.clusters.embedded.api import Api, Unanswered
-from infra.clusters.embedded.controlplane import Layout
+from infra.clusters.embedded import (
+    addons,
+    controlplane,
+    network,
+    node,
+    parts,
+    pki,
+    placement,
+    processes,
+    realnode,
+    record,
+    simulation,
+)
+from infra.clusters.embedded.api import Api, Object, Unanswered
+from infra.clusters.embedded.layout import Layout, layout
 from infra.clusters.embedded.network import Loopback
-from infra.clusters.embedded.processes import Owner
+from infra.clusters.embedded.processes import Owner, Process
+from infra.clusters.embedded.realnode import RealNode
 from infra.clusters.embedded.record import Record, Started
 from infra.clusters.waiting import until
 from infra.errors import CouldNotRun, RunFailed
@@ -31,32 +44,41 @@ _READY_WITHIN = 180.0  # seconds; takes 3 on an idle machine, and a process that
 _LISTENERS = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
 
 
+class _OnDemand(dict[str, Path]):
+    """Tools by name, each found, fetched or built when it is asked for."""
+
+    def __missing__(self, name: str) -> Path:
+        self.update(toolchain.resolve(name))
+        return self[name]
+
+
 class BringUp:
     """One run of `up` on the cluster in a folder; `tools` maps a name to a binary."""
 
     def __init__(self, where: Path, *, say: Say, tools: Mapping[str, Path] | None, isolated: bool | None) -> None:
         self._where = where
         self._say: Say = lambda line: say(f"cluster {where.name}: {line}")
-        self._tools = tools
+        self._tools = _OnDemand() if tools is None else tools
         self._launched: dict[str, processes.Handle] = {}
         self._api_seconds: float | None = None
         self._known = record.load(where) or self._create(isolated)
         self._owner = Owner(folder=where, id=self._known.id)
 
-    def run(self, nodes: "Nodes | None") -> Cluster:
+    def run(self, nodes: "Nodes | None", images: Sequence[str]) -> Cluster:
         """Do what is missing."""
         began = time.monotonic()
         self._let_end()
         self._ensure_network()
-        layout = controlplane.layout(self._where, self._known)
-        wanted = controlplane.processes(layout)
+        at = layout(self._where, self._known)
+        wanted = parts.processes(at, self._known)
         self._end_outdated(wanted)
-        missing = [name for name in wanted if name not in processes.running(self._owner)]
-        if missing or not (self._where / "kubeconfig").exists():
-            pki.ensure(self._where / "pki", addresses=(layout.network.address, layout.first_service))
-            self._write_kubeconfigs(layout)
-        api = Api(layout.server, pki=self._where / "pki")
-        self._start(missing, layout, api)
+        running = processes.running(self._owner)
+        missing = [name for name in controlplane.NAMES if name not in running]
+        if wanted.keys() - running.keys() or not (self._where / "kubeconfig").exists():
+            pki.ensure(self._where / "pki", addresses=(at.network.address, at.first_service))
+            self._write_kubeconfigs(at, wanted)
+        api = Api(at.server, pki=self._where / "pki")
+        self._start(missing, wanted, at, api)
         self._until(api.ready, "the API server is not ready")
         uid = str(api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"])
         self._write(uid=uid)
@@ -65,16 +87,21 @@ class BringUp:
             self._until(lambda: _has_service_account(api), "the controller manager makes no service accounts")
             own = f", of which the API server's own start {self._api_seconds:.1f} s" if self._api_seconds else ""
             self._say(f"ready after {time.monotonic() - began:.1f} s{own}")
+        if self._known.real:
+            self._real_node([name for name in node.NAMES if name not in running], wanted, at, api, images)
         processes.cap_logs(self._where)
         context = kubeconfig.context_of(self._where.name)
         return Cluster(name=self._where.name, kubeconfig=self._where / "kubeconfig", context=context, uid=uid)
 
     def _create(self, isolated: bool | None) -> Record:  # noqa: FBT001 - as the caller was given it
         """Choose addresses and write them down, in place of whatever an unfinished `down` left."""
+        realnode.end(self._where)
         processes.stop(processes.everything(self._where))
         files.empty(self._where)
         with network.choosing():
-            known = record.new(self._where, isolated=network.isolated_by_default() if isolated is None else isolated)
+            wanted = network.isolated_by_default() if isolated is None else isolated
+            real = isolated is not False and self._can_be_real()
+            known = record.new(self._where, isolated=wanted, real=real)
             record.save(self._where, known)
             if isinstance(known.network, Loopback):
                 return known
@@ -87,6 +114,14 @@ class BringUp:
                 known = record.new(self._where, isolated=False)
                 record.save(self._where, known)
         return known
+
+    def _can_be_real(self) -> bool:
+        problem = system.no_real_node()
+        if problem:
+            self._say(f"simulated nodes only: {problem}")
+        else:
+            system.ensure(say=self._say)
+        return not problem
 
     def _write(self, **changes: object) -> None:
         changed = dc.replace(self._known, **changes)  # type: ignore[arg-type]
@@ -112,6 +147,7 @@ class BringUp:
                     self._say(f"port {port} is taken by another program; {listener} is now on {now.ports[listener]}")
             self._write(network=now)
         elif not now.exists:
+            realnode.end(self._where)
             processes.stop(processes.everything(self._where))  # they would be in a namespace that has no name
             with network.choosing():
                 now.remove()
@@ -125,36 +161,71 @@ class BringUp:
                 self._say(f"{name} has new settings; restarting it")
                 processes.stop([process])
 
-    def _start(self, missing: Sequence[str], layout: Layout, api: Api) -> None:
+    def _start(self, missing: Sequence[str], wanted: Mapping[str, Process], at: Layout, api: Api) -> None:
         """Start the missing processes; the API server's clients once it is ready, since some give up after 10 s."""
         if not missing:
             return
-        died = [name for name in missing if name in self._known.started]
-        self._say(f"starting {', '.join(missing)}" + (f" ({', '.join(died)} had ended)" if died else ""))
-        tools = self._tools or toolchain.resolve(*missing, say=self._say)
-        wanted = controlplane.processes(layout)
+        self._announce(missing)
         for name in missing:
-            tool = tools[name]
+            tool = self._tools[name]
             if name not in controlplane.STORE:
                 self._until(api.ready, "the API server is not ready")
                 if self._api_seconds is None and "kube-apiserver" in self._launched:
                     self._api_seconds = time.time() - self._launched["kube-apiserver"].create_time()
             if name == "kwok":
                 simulation.prepare(api)
-            process = processes.start(self._owner, wanted[name], tool, within=layout.network.command)
-            self._launched[name] = process
-            self._write(started={**self._known.started, name: Started.of(process, tool)})
+            self._launch(wanted[name], tool, at.network.command)
 
-    def _write_kubeconfigs(self, layout: Layout) -> None:
+    def _real_node(
+        self, missing: Sequence[str], wanted: Mapping[str, Process], at: Layout, api: Api, images: Sequence[str]
+    ) -> None:
+        """Start what is missing of the real node, give it its images, and wait until it is Ready."""
+        began = time.monotonic()
+        real = RealNode(at, self._tools)
+        if missing:
+            self._announce(missing)
+            real.prepare(system.cni_plugins())
+            self._apply(api, addons.permissions())
+        for name in missing:
+            if name == "kube-router":  # it gives up where there is no such node
+                self._until(lambda: realnode.registered(api), "the kubelet makes no node")
+            self._launch(wanted[name], self._tools[name], (*at.network.command, *real.command()))
+            if name == "containerd":
+                self._until(real.serves, "containerd does not answer")
+        for reference in realnode.BASE:
+            real.load(reference, self._say)
+        self._apply(api, addons.rules(real.images()))
+        self._until(lambda: placement.holds(api), "the API server does not place pods")
+        self._apply(api, addons.workloads(at))
+        self._until(lambda: realnode.ready(api), "the real node is not Ready")
+        if missing:
+            self._say(f"real node ready after {time.monotonic() - began:.1f} s")
+        if [reference for reference in images if real.load(reference, self._say)]:
+            api.apply(addons.IMAGES, placement.images(real.images()))
+
+    def _apply(self, api: Api, manifests: Mapping[str, Object]) -> None:
+        for path, manifest in manifests.items():
+            api.apply(path, manifest)
+
+    def _announce(self, missing: Sequence[str]) -> None:
+        died = [name for name in missing if name in self._known.started]
+        self._say(f"starting {', '.join(missing)}" + (f" ({', '.join(died)} had ended)" if died else ""))
+
+    def _launch(self, wanted: Process, tool: Path, within: Sequence[str]) -> None:
+        process = processes.start(self._owner, wanted, tool, within=within)
+        self._launched[wanted.name] = process
+        self._write(started={**self._known.started, wanted.name: Started.of(process, tool)})
+
+    def _write_kubeconfigs(self, at: Layout, wanted: Iterable[str]) -> None:
         names = {"admin": self._where / "kubeconfig"}
-        names |= {name: layout.pki(f"{name}.kubeconfig") for name in controlplane.NAMES if name in pki.CLIENTS}
+        names |= {name: at.pki(f"{name}.kubeconfig") for name in wanted if at.pki(f"{name}.crt").exists()}
         for name, path in names.items():
             document = kubeconfig.document(
                 self._where.name,
-                layout.server,
-                authority=layout.pki("ca.crt"),
-                certificate=layout.pki(f"{name}.crt"),
-                key=layout.pki(f"{name}.key"),
+                at.server,
+                authority=at.pki("ca.crt"),
+                certificate=at.pki(f"{name}.crt"),
+                key=at.pki(f"{name}.key"),
             )
             files.replace(path, yaml.safe_dump(document, sort_keys=False))
 

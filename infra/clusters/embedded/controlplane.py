@@ -1,12 +1,10 @@
-"""What runs in an embedded cluster, and with which flags. Pure: nothing is started or written here."""
+"""The control plane of an embedded cluster: what runs, and with which flags. Pure: nothing is started here."""
 
-import dataclasses as dc
 import ipaddress
 from pathlib import Path
 
-from infra.clusters.embedded.network import Network
+from infra.clusters.embedded.layout import Layout
 from infra.clusters.embedded.processes import Process
-from infra.clusters.embedded.record import Record
 
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 STORE = ("etcd", "kube-apiserver")  # all others are clients of these
@@ -15,38 +13,6 @@ LEASE_SECONDS = 200  # each node's lease is renewed four times in it: 1,000 node
 # processor time of the API server (8.2 s instead of 6.5 for 1,600 objects applied twice)
 _COLLECTOR = {"GOGC": "50"}
 _COLLECTOR_OF_THE_LARGEST = {"GOGC": "30"}
-
-
-@dc.dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where a cluster's files are and what its addresses are.
-
-    services, pods: the ranges of ClusterIPs and of pod addresses, as CIDR.
-    """
-
-    folder: Path
-    network: Network
-    services: str
-    pods: str
-
-    @property
-    def server(self) -> str:
-        """The API server's URL."""
-        return f"https://{self.network.address}:{self.network.ports['kube-apiserver']}"
-
-    @property
-    def first_service(self) -> str:
-        """The ClusterIP of the Service `kubernetes`."""
-        return str(ipaddress.IPv4Network(self.services)[1])
-
-    def pki(self, file: str) -> Path:
-        """A file of the cluster's certificates, keys and kubeconfigs."""
-        return self.folder / "pki" / file
-
-
-def layout(folder: Path, known: Record) -> Layout:
-    """The layout of the cluster in the folder."""
-    return Layout(folder=folder, network=known.network, services=known.services, pods=known.pods)
 
 
 def processes(layout: Layout) -> dict[str, Process]:
@@ -170,6 +136,6 @@ def _kwok(at: Layout) -> Flags:
         "master": at.server,
         "config": Path(__file__).with_name("stages.yaml"),
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
-        "cidr": at.pods,
+        "cidr": at.simulated_pods,
         "node-lease-duration-seconds": LEASE_SECONDS,
     }

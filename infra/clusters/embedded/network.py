@@ -15,11 +15,12 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
+from infra import system
 from infra.clusters.waiting import until
 from infra.errors import CouldNotRun
 
@@ -28,7 +29,6 @@ _ROUTES = Path("/proc/net/route")
 _LINKS = ipaddress.IPv4Network("198.19.0.0/16")  # RFC 2544, for benchmarks: no provider or VPN routes it
 _PORTS = range(20000, 30000)
 _CLONE_NEWNET, _MS_BIND, _IFF_UP = 0x40000000, 0x1000, 0x1
-_SLOTS = 64  # 10.64.0.0/16 to 10.127.0.0/16, one a cluster: half for Services, half for pods
 PORTS = {"kube-apiserver": 6443, "etcd": 2379, "etcd-peer": 2380}
 
 
@@ -54,7 +54,7 @@ class Namespace:
     @property
     def command(self) -> tuple[str, ...]:
         """What to put before a command so that it runs here; it replaces itself, so the process is the same."""
-        nsenter = shutil.which("nsenter")
+        nsenter = shutil.which("nsenter", path=system.PATH)
         if nsenter is None:
             raise CouldNotRun("nsenter is not there; install util-linux, or set KIBAN_NETNS=0 for loopback ports")
         return (nsenter, f"--net={self.path}", "--")
@@ -147,18 +147,6 @@ def remove_namespace(folder: Path) -> None:
 def loopback() -> Loopback:
     """Free ports for every process that listens."""
     return Loopback(ports=dict(zip(PORTS, _free_ports(len(PORTS)), strict=True)))
-
-
-def ranges(folder: Path, taken: Iterable[str]) -> tuple[str, str]:
-    """A Service range and a pod range that neither this host nor the clusters of `taken` (their ranges) use."""
-    start = int(hashlib.sha256(os.fsencode(folder)).hexdigest()[:8], 16) % _SLOTS
-    used = [*_routed(), *map(ipaddress.IPv4Network, taken)]
-    for slot in (*range(start, _SLOTS), *range(start)):
-        whole = ipaddress.IPv4Network(f"10.{_SLOTS + slot}.0.0/16")
-        if not any(whole.overlaps(other) for other in used):
-            services, pods = map(str, whole.subnets(new_prefix=17))
-            return services, pods
-    raise CouldNotRun(f"no free range in 10.{_SLOTS}.0.0 to 10.{2 * _SLOTS - 1}.0.0; take a cluster down")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,11 @@ CLIENTS = {
     "kube-scheduler": ("system:kube-scheduler", None),
     "kwok": ("kiban:kwok", None),
     "kubelet-client": ("kiban:kube-apiserver-kubelet-client", None),
+    "kube-proxy": ("system:kube-proxy", None),
+    "kube-router": ("kiban:kube-router", None),
+    "local-path": ("kiban:local-path", None),
 }
+_KUBELET = ("system:node:host", "system:nodes")
 _AUTHORITIES = {"ca": "kiban", "front-proxy-ca": "kiban-front-proxy", "etcd-ca": "kiban-etcd"}
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 _VALID = dt.timedelta(days=3653)
@@ -35,6 +39,8 @@ def ensure(folder: Path, *, addresses: Sequence[str]) -> None:
         _make(folder, name, common, issuer=None)
     for name, (common, group) in CLIENTS.items():
         _make(folder, name, common, group=group, issuer="ca")
+    common, group = _KUBELET
+    _make(folder, "kubelet", common, group=group, issuer="ca", served_at=("host", *addresses))
     _make(folder, "front-proxy", "front-proxy-client", issuer="front-proxy-ca")
     _make(folder, "etcd-client", "kube-apiserver", issuer="etcd-ca")
     _make(folder, "etcd", "etcd", issuer="etcd-ca", served_at=("localhost", "127.0.0.1"))

@@ -5,6 +5,7 @@ program can be taken for one of ours, whatever became of process ids, and none i
 starting a process and writing that down. What the processes are for is controlplane.py's matter.
 """
 
+import contextlib
 import dataclasses as dc
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from infra.clusters.waiting import until
 from infra.errors import RunFailed
 
 Handle = psutil.Process
@@ -51,10 +53,10 @@ def running(owner: Owner) -> dict[str, Handle]:
     """Name to process of the cluster's own processes that live; of what they started in turn, nothing."""
     found: dict[str, Handle] = {}
     for process, marks in _marked(owner.folder):
-        name = marks.get(_NAME, "")
-        # the oldest of a name: what a process starts inherits its marks
-        if marks.get(_ID) == owner.id and (name not in found or process.create_time() < found[name].create_time()):
-            found[name] = process
+        with contextlib.suppress(ProcessLookupError):
+            # what a process starts inherits its marks, but not that it leads a session
+            if marks.get(_ID) == owner.id and os.getsid(process.pid) == process.pid:
+                found[marks.get(_NAME, "")] = process
     return found
 
 
@@ -144,6 +146,15 @@ def stop(processes: Iterable[Handle]) -> None:
             time.sleep(0.02)
     if left:
         raise RunFailed(f"processes {', '.join(str(p.pid) for p in left)} do not end; end them by hand and run again")
+
+
+def kill(processes: Iterable[Handle]) -> None:
+    """End all of them at once, for those that have nothing to save."""
+    left = list(processes)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    until(lambda: not any(map(alive, left)), seconds=_GRACE, what="killed processes")
 
 
 def _marked(folder: Path) -> Iterator[tuple[Handle, Mapping[str, str]]]:

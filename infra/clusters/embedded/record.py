@@ -21,6 +21,8 @@ from infra.clusters.embedded.network import Loopback, Namespace, Network
 from infra.errors import BadInput, CouldNotRun
 
 SCHEMA = 1
+# The same in every cluster: nothing outside its network namespace has a route to them.
+_SERVICES, _PODS = "10.96.0.0/16", "10.244.0.0/16"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 
 
@@ -43,13 +45,14 @@ class Record:
     """A cluster: what was chosen once, and what was last seen.
 
     id: tells its processes from those of an earlier cluster in the same folder.
-    services, pods: CIDR. uid: of kube-system, once it was seen.
+    services, pods: CIDR. real: whether it has a real node. uid: of kube-system, once it was seen.
     """
 
     id: str
     network: Network
     services: str
     pods: str
+    real: bool = False
     started: Mapping[str, Started] = dc.field(default_factory=dict)
     uid: str | None = None
 
@@ -95,15 +98,14 @@ def save(where: Path, record: Record) -> None:
     files.replace(where / "cluster.json", json.dumps(content, indent=2, default=str) + "\n")
 
 
-def new(where: Path, *, isolated: bool) -> Record:
+def new(where: Path, *, isolated: bool, real: bool = False) -> Record:
     """Choose an identity and addresses for a cluster in the folder; the caller holds `network.choosing()`."""
-    others = [record for name in names() if (record := load(where.with_name(name)))]
-    services, pods = network.ranges(where, [other.services for other in others] + [other.pods for other in others])
     return Record(
         id=secrets.token_hex(16),
         network=network.namespace(where) if isolated else network.loopback(),
-        services=services,
-        pods=pods,
+        services=_SERVICES,
+        pods=_PODS,
+        real=real,
     )
 
 

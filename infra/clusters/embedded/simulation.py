@@ -5,13 +5,23 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+from infra.clusters.embedded import rbac
 from infra.clusters.embedded.api import Api, Object
+from infra.clusters.embedded.rbac import Rule
 
 _FINGERPRINT = "kiban.dev/fingerprint"
 _NODES = "/api/v1/nodes"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _OURS = "?labelSelector=kiban.dev/simulated%3Dtrue"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_ROLE: list[Rule] = [
+    ("", ["nodes"], ["get", "list", "watch", "patch"]),
+    ("", ["nodes/status", "pods/status"], ["patch", "update"]),
+    ("", ["pods"], ["get", "list", "watch", "patch", "delete"]),
+    ("", ["events"], ["create", "patch", "update"]),
+    ("events.k8s.io", ["events"], ["create", "patch", "update"]),
+    ("coordination.k8s.io", ["leases"], ["get", "list", "watch", "create", "update", "patch"]),
+]
 
 
 def prepare(api: Api) -> None:
@@ -20,10 +30,10 @@ def prepare(api: Api) -> None:
     Called while no kwok runs. A lease holds for minutes, and a new kwok does not touch the node of another's.
     A kubelet that had one makes it again.
     """
-    api.apply(f"{_RBAC}/clusterroles/kiban:kwok", _role())
-    api.apply(*_binding("kiban:kwok", role="kiban:kwok", user="kiban:kwok"))
-    kubelets = "kiban:kube-apiserver-kubelet-client"
-    api.apply(*_binding(kubelets, role="system:kubelet-api-admin", user=kubelets))
+    kwok, kubelets = "kiban:kwok", "kiban:kube-apiserver-kubelet-client"
+    api.apply(f"{_RBAC}/clusterroles/{kwok}", rbac.role(kwok, _ROLE))
+    for user, role in ((kwok, kwok), (kubelets, "system:kubelet-api-admin")):
+        api.apply(f"{_RBAC}/clusterrolebindings/{user}", rbac.binding(user, role=role, user=user))
     api.delete(_LEASES)
 
 
@@ -77,31 +87,3 @@ def _fingerprinted(manifest: Object) -> Object:
 def _fingerprint_of(metadata: Object) -> str | None:
     annotations: dict[str, str] = metadata.get("annotations", {})
     return annotations.get(_FINGERPRINT)
-
-
-def _role() -> Object:
-    rules = [
-        ("", ["nodes"], ["get", "list", "watch", "patch"]),
-        ("", ["nodes/status", "pods/status"], ["patch", "update"]),
-        ("", ["pods"], ["get", "list", "watch", "patch", "delete"]),
-        ("", ["events"], ["create", "patch", "update"]),
-        ("events.k8s.io", ["events"], ["create", "patch", "update"]),
-        ("coordination.k8s.io", ["leases"], ["get", "list", "watch", "create", "update", "patch"]),
-    ]
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "kiban:kwok"},
-        "rules": [{"apiGroups": [group], "resources": kinds, "verbs": verbs} for group, kinds, verbs in rules],
-    }
-
-
-def _binding(name: str, *, role: str, user: str) -> tuple[str, Object]:
-    group = "rbac.authorization.k8s.io"
-    return f"{_RBAC}/clusterrolebindings/{name}", {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }

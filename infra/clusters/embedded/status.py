@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import psutil
 
-from infra.clusters.embedded import controlplane, processes, record, simulation
+from infra.clusters.embedded import controlplane, node, parts, processes, realnode, record, simulation
 from infra.clusters.embedded.api import Api, Unanswered
+from infra.clusters.embedded.layout import layout
 from infra.clusters.embedded.network import Namespace
 from infra.clusters.embedded.processes import Owner
 from infra.clusters.embedded.record import Record, folder
@@ -34,7 +35,11 @@ class ProcessStatus:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Status:
-    """A cluster. `nodes` and `nodes_ready` count simulated nodes; None while the API server is not ready."""
+    """A cluster.
+
+    nodes, nodes_ready: counts of simulated nodes; None while the API server is not ready.
+    real_node: whether the real node is Ready; None where there is none, or while the API server is not ready.
+    """
 
     name: str
     ready: bool
@@ -43,8 +48,10 @@ class Status:
     kubeconfig: Path
     uid: str | None
     processes: tuple[ProcessStatus, ...]
+    real: bool
     nodes: int | None = None
     nodes_ready: int | None = None
+    real_node: bool | None = None
 
     @property
     def memory(self) -> int:
@@ -64,7 +71,8 @@ class Status:
             "evidence": "executed",
         }
         nodes = {"nodes": self.nodes, "ready": self.nodes_ready, "evidence": "simulated"}
-        return [whole, nodes, *map(_item, self.processes)]
+        real = [{"node": node.NAME, "is_ready": self.real_node, "evidence": "executed"}] if self.real else []
+        return [whole, nodes, *real, *map(_item, self.processes)]
 
 
 def status(name: str) -> Status:
@@ -74,26 +82,30 @@ def status(name: str) -> Status:
     if known is None:
         raise BadInput(f"cluster {name!r}; accepted: {', '.join(record.names()) or 'none exists yet'}")
     running = processes.running(Owner(folder=where, id=known.id))
-    seen = tuple(_process(where, known, one, running.get(one)) for one in controlplane.NAMES)
-    layout = controlplane.layout(where, known)
+    seen = tuple(_process(where, known, one, running.get(one)) for one in parts.names(known))
+    at = layout(where, known)
     counts: tuple[int | None, int | None] = (None, None)
+    real_node = None
     ready = False
     if running.keys() >= set(controlplane.STORE):
-        api = Api(layout.server, pki=where / "pki")
+        api = Api(at.server, pki=where / "pki")
         if api.ready():
             ready = all(process.state == "running" for process in seen)
             with contextlib.suppress(Unanswered):
                 counts = simulation.readiness(api)
+                real_node = realnode.ready(api) if known.real else None
     return Status(
         name=name,
         ready=ready,
-        server=layout.server,
+        server=at.server,
         namespace=str(known.network.path) if isinstance(known.network, Namespace) else None,
         kubeconfig=where / "kubeconfig",
         uid=known.uid,
         processes=seen,
+        real=known.real,
         nodes=counts[0],
         nodes_ready=counts[1],
+        real_node=real_node,
     )
 
 

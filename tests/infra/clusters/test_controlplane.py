@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from infra.clusters.embedded import controlplane
-from infra.clusters.embedded.controlplane import Layout
+from infra.clusters.embedded.layout import Layout
 from infra.clusters.embedded.network import Loopback, Namespace, Network
 
 LOOPBACK = Loopback(ports={"kube-apiserver": 20001, "etcd": 20002, "etcd-peer": 20003})

@@ -1,21 +1,9 @@
 """Addresses and ports of embedded clusters: apart from each other and from what the host uses."""
 
-import ipaddress
 import socket
 from pathlib import Path
 
 from infra.clusters.embedded import network
-
-TAKEN = ("10.70.0.0/17", "10.70.128.0/17")
-
-
-def test_ranges_keep_apart(tmp_path: Path) -> None:
-    """A cluster's Service and pod ranges do not overlap, nor those of any other cluster."""
-    seen: list[str] = []
-    for number in range(20):
-        seen += network.ranges(tmp_path / f"c{number}", seen)
-    networks = [ipaddress.IPv4Network(cidr) for cidr in seen]
-    assert not any(a.overlaps(b) for i, a in enumerate(networks) for b in networks[:i])
 
 
 def test_a_place_gets_the_same_addresses_again(tmp_path: Path) -> None:

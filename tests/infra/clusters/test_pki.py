@@ -66,10 +66,10 @@ def test_nobody_else_reads_them(folder: Path) -> None:
 
 
 def test_what_is_there_is_kept_and_a_moved_address_is_signed_anew(folder: Path) -> None:
-    """A second run changes no file; with another address only the API server's own pair is made anew."""
+    """A second run changes no file; with another address the pairs that serve at it are made anew."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     pki.ensure(folder, addresses=SERVED_AT)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     pki.ensure(folder, addresses=("198.19.0.6", "10.64.0.1"))
     changed = {path.name for path in folder.iterdir() if path.read_bytes() != before[path.name]}
-    assert changed == {"apiserver.crt", "apiserver.key"}
+    assert changed == {f"{name}.{kind}" for name in ("apiserver", "kubelet") for kind in ("crt", "key")}
