@@ -20,3 +20,8 @@ def selector(component: str, instance: str) -> dict[str, str]:
 def labels(component: str, instance: str) -> dict[str, str]:
     """The labels of an object: its selector's, and who keeps it."""
     return selector(component, instance) | {MANAGED_BY: "kiban", "app.kubernetes.io/part-of": "kiban"}
+
+
+def restricted() -> dict[str, str]:
+    """Namespace labels that enforce Pod Security `restricted`, and warn about and audit what breaks it."""
+    return {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}

@@ -1,4 +1,4 @@
-"""What everything else stands on: namespaces, priority classes, and rules that hold for everyone.
+"""What everything else stands on: namespaces, priority classes, certificates, and rules that hold for everyone.
 
 The rules are ValidatingAdmissionPolicies: evaluated in the API server, so there is no webhook to be down.
 """
@@ -9,15 +9,21 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components._labels import OWNER, TEAM, labels
+from components._charts import UpstreamChart, controller
+from components._labels import OWNER, TEAM, labels, restricted
 from components._network import closed_namespace
 
 QUEUE = "kueue.x-k8s.io/queue-name"
+ADMITTED_BY = "kueue.x-k8s.io/local-queue-name"
+"""What Kueue 0.19 puts on the pods of a Job that it has admitted."""
 
 
 @dc.dataclass(frozen=True, kw_only=True)
 class FoundationArgs:
-    """priorities: PriorityClass name to value; a higher one may preempt a lower one. At most 1,000,000,000."""
+    """priorities: PriorityClass name to value; a higher one may preempt a lower one. At most 1,000,000,000.
+
+    The platform's own pods get the highest.
+    """
 
     priorities: tuple[tuple[str, int], ...] = (
         ("kiban-platform", 1_000_000),
@@ -27,6 +33,8 @@ class FoundationArgs:
     )
 
     def __post_init__(self) -> None:
+        if not self.priorities:
+            raise ValueError("priorities: none; accepted: at least one, for the platform's own pods")
         for name, value in self.priorities:
             if not -1_000_000_000 <= value <= 1_000_000_000:
                 raise ValueError(
@@ -35,18 +43,22 @@ class FoundationArgs:
 
 
 class Foundation(pulumi.ComponentResource):
-    """Namespaces of the platform with Pod Security, priority classes, default NetworkPolicies, admission rules.
+    """Namespaces of the platform with Pod Security, priority classes, NetworkPolicies, admission rules, cert-manager.
 
-    `system_namespace` is where the platform keeps its own configuration.
+    `system_namespace` is where the platform keeps its own configuration; `priorities` are the classes by name, and
+    `highest` is the name of the one for the platform's own pods.
     """
 
     system_namespace: pulumi.Output[str]
+    priorities: dict[str, k8s.scheduling.v1.PriorityClass]
+    highest: str
 
     def __init__(
         self,
         name: str,
         args: FoundationArgs,
         *,
+        cert_manager: UpstreamChart | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("kiban:components:Foundation", name, None, opts)
@@ -56,10 +68,13 @@ class Foundation(pulumi.ComponentResource):
             f"{name}-system", metadata={"name": "kiban-system", "labels": tags | restricted()}, opts=own
         )
         closed_namespace(f"{name}-system", system, tags, parent=self)
-        for priority, value in args.priorities:
-            k8s.scheduling.v1.PriorityClass(
+        self.priorities = {
+            priority: k8s.scheduling.v1.PriorityClass(
                 f"{name}-{priority}", metadata={"name": priority, "labels": tags}, value=value, opts=own
             )
+            for priority, value in args.priorities
+        }
+        self.highest = max(args.priorities, key=lambda each: each[1])[0]
         for rule, spec in admission_rules().items():
             policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
                 f"{name}-{rule}", metadata={"name": rule, "labels": tags}, spec=spec, opts=own
@@ -70,13 +85,32 @@ class Foundation(pulumi.ComponentResource):
                 spec={"policyName": policy.metadata["name"], "validationActions": ["Deny"]},
                 opts=own,
             )
+        if cert_manager is not None:
+            controller(
+                f"{name}-cert-manager",
+                cert_manager,
+                namespace="cert-manager",
+                called_on=[10250],
+                values=cert_manager_values(priority=self.highest),
+                tags=tags,
+                parent=self,
+                after=[self.priorities[self.highest]],
+            )
         self.system_namespace = system.metadata["name"]
         self.register_outputs({"system_namespace": self.system_namespace})
 
 
-def restricted() -> dict[str, str]:
-    """Namespace labels that enforce Pod Security `restricted`, and warn about and audit what breaks it."""
-    return {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+def cert_manager_values(*, priority: str) -> dict[str, Any]:
+    """Values of cert-manager's chart (1.21): three Deployments, and leases in their own namespace."""
+    resources = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+    return {
+        "crds": {"enabled": True, "keep": False},
+        "global": {"priorityClassName": priority, "leaderElection": {"namespace": "cert-manager"}},
+        "resources": resources,
+        "cainjector": {"resources": resources},
+        "webhook": {"resources": resources, "readinessProbe": {"initialDelaySeconds": 1, "periodSeconds": 2}},
+        "startupapicheck": {"enabled": False},  # a hook, which Pulumi leaves out
+    }
 
 
 def admission_rules() -> dict[str, dict[str, Any]]:
@@ -95,7 +129,8 @@ def admission_rules() -> dict[str, dict[str, Any]]:
         "kiban-gpu-pods-name-a-queue": _rule(
             resource="pods",
             selector={"matchExpressions": [{"key": TEAM, "operator": "Exists"}]},
-            expression=f"!{containers}.exists(c, {gpus}) || '{QUEUE}' in object.metadata.?labels.orValue({{}})",
+            expression=f"!{containers}.exists(c, {gpus})"
+            f" || ['{QUEUE}', '{ADMITTED_BY}'].exists(l, l in object.metadata.?labels.orValue({{}}))",
             message=f"a pod that asks for GPUs needs the label {QUEUE}",
         ),
         "kiban-team-namespaces-have-an-owner": _rule(

@@ -1,4 +1,4 @@
-"""GPU pools as the cluster sees them, and how much of them each team may use.
+"""GPU pools as the cluster sees them, and Kueue, which hands them out. How teams share them is components/tenancy.py.
 
 Nodes are not made here: where they come from is the cluster's matter (infra/clusters).
 """
@@ -14,10 +14,11 @@ import pulumi_kubernetes as k8s
 import yaml
 
 from components._accelerators import ACCELERATORS
-from components._labels import POOL, labels
+from components._charts import UpstreamChart, controller
+from components._labels import POOL, TEAM, labels
 from components.foundation import Foundation
-from components.tenancy import Team, Tenancy
 
+KUEUE = "kueue.x-k8s.io/v1beta2"
 GPU = "nvidia.com/gpu"
 SYSTEM_POOL = "system"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -48,6 +49,9 @@ class GpuPool:
     mig_profile: every device is cut into as many of these as it holds.
     time_slices: how many pods share a device in turn, 1 (none) to 48.
     cpu, memory_gib: what a node has besides.
+    topology: node labels from the widest domain to the narrowest, for Kueue to place a workload's pods close together.
+        Such a pool takes only workloads that say so (annotations kueue.x-k8s.io/podset-*-topology), and needs `nodes`:
+        Kueue counts those that are there.
     Raises ValueError naming the field, the value and what is accepted.
     """
 
@@ -64,6 +68,7 @@ class GpuPool:
     memory_gib: int = 1024
     labels: Mapping[str, str] = dc.field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
+    topology: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -81,6 +86,8 @@ class GpuPool:
             self._refuse("mig_profile", self.mig_profile, accepted)
         if self.mig_profile is not None and self.time_slices > 1:
             self._refuse("time_slices", self.time_slices, "1 where mig_profile is set (share by one of the two)")
+        if self.topology and self.nodes is None:
+            self._refuse("topology", self.topology, "none where the pool grows from min_nodes to max_nodes")
 
     def _check_counts(self) -> None:
         if self.nodes is not None and (self.min_nodes is not None or self.max_nodes is not None):
@@ -137,30 +144,20 @@ class GpuPool:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class GpuNodePoolsArgs:
-    """The pools, and the teams that share them (Team.gpus names pools)."""
+    """The pools, each name once; their order is the order in which Kueue tries their flavors."""
 
     pools: tuple[GpuPool, ...]
-    teams: tuple[Team, ...] = ()
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(p.name for p in self.pools).items() if count > 1]
         if twice:
             raise ValueError(f"gpu_pools: {twice[0]!r} is the name of two pools; accepted: one pool a name")
-        pools = {pool.name: pool for pool in self.pools}
-        for team in self.teams:
-            for name, quota in team.gpus.items():
-                if name not in pools:
-                    raise ValueError(f"team {team.name!r}: gpus[{name!r}]; accepted: {', '.join(pools) or 'no pool'}")
-                if not 0 <= quota <= pools[name].units:
-                    raise ValueError(
-                        f"team {team.name!r}: gpus[{name!r}]={quota}; accepted: 0 to {pools[name].units}, "
-                        f"the {pools[name].resource} that the pool has at its largest"
-                    )
 
 
 class GpuNodePools(pulumi.ComponentResource):
-    """Device configuration of each pool and a ResourceQuota of GPUs a team.
+    """Device configuration of each pool; and Kueue, with a ResourceFlavor a pool and one of plain CPU.
 
+    kueue: None for a cluster without it; then there are no flavors.
     `pools` maps a pool's name to the extended resource that its nodes offer.
     """
 
@@ -172,7 +169,7 @@ class GpuNodePools(pulumi.ComponentResource):
         args: GpuNodePoolsArgs,
         *,
         foundation: Foundation,
-        tenancy: Tenancy,
+        kueue: UpstreamChart | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("kiban:components:GpuNodePools", name, None, opts)
@@ -188,23 +185,96 @@ class GpuNodePools(pulumi.ComponentResource):
                 data=data,
                 opts=own,
             )
-        for team in args.teams if args.pools else ():  # a quota of nothing never becomes ready
-            k8s.core.v1.ResourceQuota(
-                f"{name}-quota-{team.name}",
-                metadata={"name": "gpus", "namespace": tenancy.namespaces[team.name], "labels": tags},
-                spec={"hard": quota(team, args.pools)},
-                opts=own,
+        if kueue is not None:
+            chart = controller(
+                f"{name}-kueue",
+                kueue,
+                namespace="kueue-system",
+                called_on=[9443, 8082],
+                values=kueue_values(version=kueue.version, priority=foundation.highest),
+                tags=tags,
+                parent=self,
+                after=[foundation.priorities[foundation.highest]],
             )
+            for kind, word, specs in (
+                ("Topology", "topology", topologies(args.pools)),
+                ("ResourceFlavor", "flavor", flavors(args.pools)),
+            ):
+                for each, spec in specs.items():
+                    k8s.apiextensions.CustomResource(
+                        f"{name}-{word}-{each}",
+                        api_version=KUEUE,
+                        kind=kind,
+                        metadata={"name": each, "labels": tags},
+                        spec=spec,
+                        opts=pulumi.ResourceOptions(parent=self, depends_on=[chart]),
+                    )
         self.pools = {pool.name: pool.resource for pool in args.pools}
         self.register_outputs({"pools": self.pools})
 
 
-def quota(team: Team, pools: tuple[GpuPool, ...]) -> dict[str, str]:
-    """What the team may request of every resource that any pool offers: 0 of what it was not given."""
-    hard = {f"requests.{pool.resource}": 0 for pool in pools}
-    for pool in pools:
-        hard[f"requests.{pool.resource}"] += team.gpus.get(pool.name, 0)
-    return {resource: str(units) for resource, units in sorted(hard.items())}
+def kueue_values(*, version: str, priority: str) -> dict[str, Any]:
+    """Values of Kueue's chart (0.19): one controller that sees the namespaces of teams only, and Jobs in them only.
+
+    All its webhooks for workloads have that selector, so that its being down stops nothing elsewhere. It signs its
+    webhooks' certificate itself: nothing else has to be up for Jobs to be.
+    """
+    configuration = {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "health": {"healthProbeBindAddress": ":8081"},
+        "metrics": {"bindAddress": ":8443", "enableClusterQueueResources": True},
+        "webhook": {"port": 9443},
+        "leaderElection": {"leaderElect": True, "resourceName": "c1f6bfd2.kueue.x-k8s.io"},
+        "clientConnection": {"qps": 300, "burst": 500},
+        "managedJobsNamespaceSelector": {"matchExpressions": [{"key": TEAM, "operator": "Exists"}]},
+        "integrations": {"frameworks": ["batch/job"]},
+    }
+    return {
+        "controllerManager": {
+            "replicas": 1,
+            "readinessProbe": {"initialDelaySeconds": 1, "periodSeconds": 2},
+            "manager": {
+                "priorityClassName": priority,
+                # the chart in the module names a staging registry
+                "image": {
+                    "repository": "registry.k8s.io/kueue/kueue",
+                    "tag": f"v{version}",
+                    "pullPolicy": "IfNotPresent",
+                },
+                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+            },
+        },
+        "managerConfig": {"controllerManagerConfigYaml": yaml.safe_dump(configuration)},
+    }
+
+
+def topologies(pools: tuple[GpuPool, ...]) -> dict[str, dict[str, Any]]:
+    """Topology name to spec, one for each pool that has levels."""
+    return {pool.name: {"levels": [{"nodeLabel": level} for level in pool.topology]} for pool in pools if pool.topology}
+
+
+def flavors(pools: tuple[GpuPool, ...]) -> dict[str, dict[str, Any]]:
+    """ResourceFlavor name to spec: plain CPU first, then the pools in their order.
+
+    A workload has to tolerate what the nodes' taints ask of it (that it wants GPUs, that it bears a loss); the taints
+    that are a pool's own are tolerated for it, since a quota of the pool is leave to be there.
+    """
+    return {SYSTEM_POOL: {"nodeLabels": {POOL: SYSTEM_POOL}}} | {pool.name: _flavor(pool) for pool in pools}
+
+
+def _flavor(pool: GpuPool) -> dict[str, Any]:
+    tolerations = [{"operator": "Equal", **_taint(taint)} for taint in pool.taints]
+    return {
+        "nodeLabels": {POOL: pool.name, "nvidia.com/gpu.product": pool.accelerator},
+        "nodeTaints": [_taint(taint) for taint in node_taints(pool)],
+        **({"tolerations": tolerations} if tolerations else {}),
+        **({"topologyName": pool.name} if pool.topology else {}),
+    }
+
+
+def _taint(taint: Taint) -> dict[str, str]:
+    return {field: value for field, value in dc.asdict(taint).items() if value}
 
 
 def device_plugin_config(pools: tuple[GpuPool, ...]) -> dict[str, str]:

@@ -107,7 +107,7 @@ def env(environment: str, on: str | None) -> Report:
     main,
     "status",
     "pool nodes ready resource capacity requested evidence |",
-    "pending asks why scheduler |",
+    "pending asks why source |",
     "refused why",
 )
 @ENVIRONMENT
@@ -116,11 +116,13 @@ def status_verb(environment: str, on: str | None) -> Report:
     """Say what an environment's nodes and pools hold, and why a pod waits or was refused."""
     from infra import status, target
 
-    nodes, pods, events = status.read(target.resolve(environment, on).cluster)
+    cluster = target.resolve(environment, on).cluster
+    nodes, pods, events = status.read(cluster)
     return Report(
         items=[
             *status.pool_items(nodes, pods),
             *status.pending_items(nodes, pods),
+            *status.queued_items(status.workloads(cluster)),
             *status.refused_items(events),
         ]
     )
@@ -199,6 +201,15 @@ def tools_path(name: str) -> Report:
     return Report(items=[{"tool": name, "path": str(path)}], text=str(path))
 
 
+@verb(main, "doctor", "check needed_for ok found remedy")
+def doctor_verb() -> Report:
+    """Say what this machine has of what Kiban and a real node need; status 1 where something is missing."""
+    from infra import doctor
+
+    items = doctor.items()
+    return Report(items=items, exit_status=0 if doctor.healthy(items) else 1)
+
+
 @main.group()
 def cluster() -> None:
     """Start, see and end embedded clusters."""
@@ -236,6 +247,7 @@ def cluster_down(name: str) -> Report:
     "status",
     "cluster ready server namespace memory_mib evidence |",
     "nodes ready evidence |",
+    "node is_ready evidence |",
     "process state pid memory_mib uptime_s tail",
     schema="cluster-status",
 )
@@ -272,6 +284,15 @@ def cluster_logs(name: str, process: str, *, follow: bool, lines: int) -> Report
         return None
     kept = list(written)
     return Report(items=[{"line": line} for line in kept], text="\n".join(kept))
+
+
+@verb(cluster, "images", "image how", schema="cluster-images")
+@CLUSTER
+def cluster_images(name: str) -> Report:
+    """List the images that a cluster's real node has: pulled, built from source, or absent though a pod names it."""
+    from infra.clusters import embedded
+
+    return Report(items=[{"image": image, "how": how} for image, how in embedded.images(name).items()])
 
 
 @verb(cluster, "kubeconfig", schema="cluster-kubeconfig")

@@ -6,16 +6,14 @@ What then runs on a cluster is infra/engine's matter.
 from collections.abc import Callable
 from typing import Any
 
-from infra import target, toolchain
+from infra import charts, target, toolchain
 from infra.clusters import Cluster, embedded, kind
-from infra.clusters.embedded import controlplane
 from infra.clusters.nodes import Nodes
 from infra.target import Target
 from stacks._schema import EmbeddedCluster
 
 Say = Callable[[str], None]
-# In the order in which `up` needs them: the control plane starts while the engine is still being built.
-_TOOLS = (*controlplane.NAMES, "pulumi", "kubectl", "pulumi-resource-kubernetes")
+_ENGINE = ("pulumi", "kubectl", "pulumi-resource-kubernetes")
 
 
 def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
@@ -33,14 +31,17 @@ def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
 def cluster_up(name: str, environment: str | None, *, on_kind: bool, say: Say) -> Cluster:
     """Start a cluster, or what is missing of it, with the nodes of an environment's pools where one is named."""
     wanted = None
+    images: tuple[str, ...] = ()
     if environment:
         moved = target.environment(environment, name)
         target.refuse_second(moved, embedded.folder(name) / "stack")
         wanted = Nodes(system=moved.system_nodes, gpu_pools=moved.gpu_pools)
+        images = charts.images(moved)
     if on_kind or name in kind.names():
         return kind.up(name, wanted or Nodes(), say=say)
-    with toolchain.start(*_TOOLS, say=say) as tools:
-        return embedded.up(name, wanted, tools=tools, say=say)
+    # In the order in which they are needed: the cluster starts while the engine is still being built.
+    with toolchain.start(*embedded.tools(name, images), *_ENGINE, say=say) as tools:
+        return embedded.up(name, wanted, tools=tools, images=images, say=say)
 
 
 def cluster(name: str) -> Cluster:

@@ -1,4 +1,4 @@
-"""What `kiban status` says: pools and how full they are, and for every pod that waits, why.
+"""What `kiban status` says: pools and how full they are, and for every pod and queued workload that waits, why.
 
 Reads the live cluster only; whether anything differs from the program is `kiban preview`'s matter.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from components._labels import POOL, SIMULATED
 from infra.clusters import Cluster
+from infra.errors import RunFailed
 from infra.kubectl import Kubectl
 
 Object = Mapping[str, Any]
@@ -47,6 +48,16 @@ def read(cluster: Cluster) -> tuple[list[Object], list[Object], list[Object]]:
     return of_kind["Node"], of_kind["Pod"], of_kind["Event"]
 
 
+def workloads(cluster: Cluster) -> list[Object]:
+    """Kueue's Workloads; none where the cluster has no Kueue."""
+    try:
+        return list(Kubectl(cluster.kubeconfig, cluster.context).get("workloads.kueue.x-k8s.io", everywhere=True))
+    except RunFailed as failure:
+        if "the server doesn't have a resource type" in str(failure):
+            return []
+        raise
+
+
 def pools(nodes: Iterable[Object]) -> list[Pool]:
     """The nodes by pool, pools in the order of their names."""
     by_pool: dict[str, list[Object]] = {}
@@ -82,10 +93,31 @@ def pending_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[
             "pending": f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
             "asks": ", ".join(f"{units} {name}" for name, units in sorted(requests(pod).items())) or "no devices",
             "why": why_pending(pod, nodes, taken),
+            "source": "scheduler",
             "scheduler": _scheduler_says(pod),
         }
         for pod in waiting
     ]
+
+
+def queued_items(workloads: Iterable[Object]) -> list[dict[str, Any]]:
+    """An item a workload that Kueue has not admitted: what all its pods ask for, and Kueue's own words why."""
+    return [
+        {"pending": _owner(workload), "asks": _all_ask(workload), "why": why_queued(workload), "source": "Kueue"}
+        for workload in workloads
+        if not any(_condition(workload, kind, "True") for kind in ("Admitted", "Finished"))
+    ]
+
+
+def why_queued(workload: Object) -> str:
+    """The message of the condition that keeps the workload: quota first, then checks of its admission."""
+    if workload["spec"].get("active") is False:
+        return "deactivated"
+    for kind in ("QuotaReserved", "Admitted"):
+        condition = _condition(workload, kind, "False")
+        if condition:
+            return str(condition["message"])
+    return "waits for Kueue to look at it"
 
 
 def refused_items(events: Iterable[Object]) -> list[dict[str, Any]]:
@@ -140,6 +172,26 @@ def requests(pod: Object) -> dict[str, int]:
         for name, units in _sum_devices([container]).items():
             running[name] = max(running.get(name, 0), units)
     return running
+
+
+def _all_ask(workload: Object) -> str:
+    total: Counter[str] = Counter()
+    for pods in workload["spec"]["podSets"]:
+        of_one = requests(pods["template"])
+        total.update({name: units * pods.get("count", 1) for name, units in of_one.items()})
+    return ", ".join(f"{units} {name}" for name, units in sorted(total.items())) or "no devices"
+
+
+def _owner(workload: Object) -> str:
+    """What the workload is made of (a Job, say), or itself where nothing owns it."""
+    metadata = workload["metadata"]
+    owner = next(iter(metadata.get("ownerReferences", [])), {"kind": "Workload", "name": metadata["name"]})
+    return f"{owner['kind']} {metadata['namespace']}/{owner['name']}"
+
+
+def _condition(workload: Object, kind: str, status: str) -> Object | None:
+    conditions = workload.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if (each["type"], each["status"]) == (kind, status)), None)
 
 
 def _about(event: Object) -> str:

@@ -77,12 +77,20 @@ class Target:
 
 
 def environment(name: str, on: str | None = None) -> Environment:
-    """Load an environment, moved to the embedded cluster `on` if given. Raises BadInput in one line."""
+    """Load an environment, moved to the embedded cluster `on` if given. Raises BadInput in one line.
+
+    On a cluster that runs no pod for real it is without the controllers that need to be pods.
+    """
     try:
         found = stacks.load(name)
     except ValueError as error:
         raise BadInput(" ".join(str(error).split())) from None
-    return found.on(EmbeddedCluster(name=on)) if on else found
+    if on:
+        found = found.on(EmbeddedCluster(name=on))
+    match found.cluster:
+        case EmbeddedCluster(name=cluster) if cluster not in kind.names() and not embedded.runs_pods(cluster):
+            return found.without_controllers()
+    return found
 
 
 def locate(environment: Environment) -> Cluster:

@@ -5,10 +5,13 @@ from typing import Any
 
 import pulumi
 
+from components._charts import UpstreamChart
 from components._labels import ENVIRONMENT
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
 from components.tenancy import Tenancy, TenancyArgs
+from infra import charts
+from infra.errors import KibanError
 from stacks._schema import Environment
 
 # Their objects are declared by the provider, out of this program's sight.
@@ -18,19 +21,29 @@ FIELD_MANAGER = "pulumi.com/patchFieldManager"
 
 def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
     """Declare the platform; `opts` carries the provider."""
-    foundation = Foundation("foundation", env.foundation, opts=opts)
-    tenancy = Tenancy("tenancy", TenancyArgs(teams=env.teams), foundation=foundation, opts=opts)
+    chart = {name: _upstream(name) for name in charts.used_by(env)}
+    foundation = Foundation("foundation", env.foundation, cert_manager=chart.get("cert-manager"), opts=opts)
     pools = GpuNodePools(
-        "pools",
-        GpuNodePoolsArgs(pools=env.gpu_pools, teams=env.teams),
+        "pools", GpuNodePoolsArgs(pools=env.gpu_pools), foundation=foundation, kueue=chart.get("kueue"), opts=opts
+    )
+    tenancy = Tenancy(
+        "tenancy",
+        TenancyArgs(teams=env.teams, pools=env.gpu_pools, queueing=env.queueing),
         foundation=foundation,
-        tenancy=tenancy,
+        pools=pools,
         opts=opts,
     )
     pulumi.export("environment", env.name)
     pulumi.export("system_namespace", foundation.system_namespace)
     pulumi.export("namespaces", tenancy.namespaces)
     pulumi.export("pools", pools.pools)
+
+
+def _upstream(name: str) -> UpstreamChart:
+    try:
+        return charts.upstream(name)
+    except KibanError as error:
+        raise pulumi.RunError(str(error)) from None
 
 
 def mark(env: Environment) -> None:

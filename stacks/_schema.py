@@ -4,7 +4,7 @@ import dataclasses as dc
 
 from components.foundation import FoundationArgs
 from components.gpu_node_pools import GpuNodePoolsArgs, GpuPool
-from components.tenancy import Team, TenancyArgs
+from components.tenancy import Queueing, Team, TenancyArgs
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,11 @@ class SystemNodes:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Environment:
-    """One environment of the platform."""
+    """One environment of the platform.
+
+    queueing: how Kueue shares the pools out; None: no Kueue, and no borrowing.
+    certificates: whether there is cert-manager.
+    """
 
     name: str
     cluster: Cluster
@@ -71,11 +75,24 @@ class Environment:
     foundation: FoundationArgs = dc.field(default_factory=FoundationArgs)
     teams: tuple[Team, ...] = ()
     gpu_pools: tuple[GpuPool, ...] = ()
+    queueing: Queueing | None = dc.field(default_factory=Queueing)
+    certificates: bool = True
 
     def __post_init__(self) -> None:
-        TenancyArgs(teams=self.teams)
-        GpuNodePoolsArgs(pools=self.gpu_pools, teams=self.teams)
+        GpuNodePoolsArgs(pools=self.gpu_pools)
+        TenancyArgs(teams=self.teams, pools=self.gpu_pools, queueing=self.queueing)
+        for field in ("cpu", "memory_gib") if self.queueing else ():
+            there = self.system_nodes.count * getattr(self.system_nodes, field)
+            if getattr(self.queueing, field) > there:
+                raise ValueError(
+                    f"queueing: {field}={getattr(self.queueing, field)}; accepted: up to {there}, "
+                    "what the system_nodes have together"
+                )
 
     def on(self, cluster: EmbeddedCluster) -> "Environment":
         """The same environment on another cluster, with a throwaway state of its own."""
         return dc.replace(self, cluster=cluster, state=THROWAWAY)
+
+    def without_controllers(self) -> "Environment":
+        """The same environment for a cluster on which no pod runs for real: nothing there could answer for them."""
+        return dc.replace(self, queueing=None, certificates=False)

@@ -1,7 +1,7 @@
 """The tests' environment: all parts on, every way to share a device, spot and on-demand."""
 
 from components.gpu_node_pools import GpuPool, Taint
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
 environment = Environment(
@@ -9,13 +9,24 @@ environment = Environment(
     cluster=EmbeddedCluster(name="ci"),
     state=THROWAWAY,
     system_nodes=SystemNodes(count=3, cpu=8, memory_gib=32),
+    queueing=Queueing(cpu=12, memory_gib=48, reclaim="Any", within_team="LowerPriority"),
     teams=(
-        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 28, "t4-spot": 4}),
-        Team(name="language", owner="language-oncall", gpus={"h100": 16, "a100": 8}),
-        Team(name="ranking", owner="ranking-oncall", gpus={"l4-shared": 16}),
+        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 28, "t4-spot": 4}, borrows={"a100": 8}),
+        Team(
+            name="language", owner="language-oncall", gpus={"h100": 16, "a100": 8}, borrows={"a100": 8, "a100-mig": 14}
+        ),
+        Team(name="ranking", owner="ranking-oncall", gpus={"l4-shared": 16}, borrows={"l4-shared": 16}),
     ),
     gpu_pools=(
-        GpuPool(name="h100", accelerator="NVIDIA-H100-80GB-HBM3", nodes=2, gpus_per_node=8, cpu=192, memory_gib=2048),
+        GpuPool(
+            name="h100",
+            accelerator="NVIDIA-H100-80GB-HBM3",
+            nodes=2,
+            gpus_per_node=8,
+            cpu=192,
+            memory_gib=2048,
+            topology=("kubernetes.io/hostname",),
+        ),
         GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=2, gpus_per_node=8),
         GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8, mig_profile="1g.10gb"),
         GpuPool(

@@ -1,7 +1,7 @@
 """Development: small pools, most of them spot, for trying changes of the platform itself."""
 
 from components.gpu_node_pools import GpuPool
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
 environment = Environment(
@@ -13,10 +13,15 @@ environment = Environment(
         secrets_provider="awskms://alias/kiban-dev?region=eu-west-1",
     ),
     system_nodes=SystemNodes(count=3),
+    queueing=Queueing(cpu=24, memory_gib=96, reclaim="Any", within_team="Never"),
     teams=(
-        Team(name="platform", owner="platform-oncall", gpus={"l4": 4, "a100-mig": 14}),
-        Team(name="vision", owner="vision-oncall", gpus={"l4": 2, "a100-mig": 14}),
-        Team(name="language", owner="language-oncall", gpus={"l4": 2, "a100-mig": 14}),
+        Team(
+            name="platform", owner="platform-oncall", gpus={"l4": 2, "a100-mig": 14}, borrows={"l4": 2, "a100-mig": 42}
+        ),
+        Team(name="vision", owner="vision-oncall", gpus={"l4": 1, "a100-mig": 14}, borrows={"l4": 1, "a100-mig": 14}),
+        Team(
+            name="language", owner="language-oncall", gpus={"l4": 1, "a100-mig": 14}, borrows={"l4": 1, "a100-mig": 14}
+        ),
     ),
     gpu_pools=(
         GpuPool(

@@ -1,7 +1,7 @@
 """A laptop: every kind of pool once, small enough to start in seconds."""
 
 from components.gpu_node_pools import GpuPool
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
 environment = Environment(
@@ -9,9 +9,10 @@ environment = Environment(
     cluster=EmbeddedCluster(name="local"),
     state=THROWAWAY,
     system_nodes=SystemNodes(count=2, cpu=8, memory_gib=32),
+    queueing=Queueing(cpu=8, memory_gib=32, reclaim="Any", within_team="LowerPriority"),
     teams=(
-        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14}),
-        Team(name="language", owner="language-oncall", gpus={"a100": 16, "l4-shared": 8}),
+        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14}, borrows={"a100": 8}),
+        Team(name="language", owner="language-oncall", gpus={"a100": 8, "l4-shared": 8}, borrows={"a100": 8}),
     ),
     gpu_pools=(
         GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=2, gpus_per_node=8),

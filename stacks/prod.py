@@ -1,7 +1,7 @@
 """Production: training on H100 and A100, notebooks and small jobs on MIG slices, serving on L4, batch on spot."""
 
 from components.gpu_node_pools import GpuPool
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
 environment = Environment(
@@ -13,16 +13,43 @@ environment = Environment(
         secrets_provider="awskms://alias/kiban-prod?region=eu-west-1",
     ),
     system_nodes=SystemNodes(count=6, cpu=32, memory_gib=128),
+    queueing=Queueing(cpu=96, memory_gib=384, reclaim="Any", within_team="LowerPriority"),
     teams=(
-        Team(name="vision", owner="vision-oncall", gpus={"a100": 64, "a100-mig": 84, "l4-serving": 16}),
-        Team(name="language", owner="language-oncall", gpus={"h100": 128, "a100-mig": 42, "l4-serving": 16}),
         Team(
-            name="ranking", owner="ranking-oncall", gpus={"a100": 32, "a100-mig": 42, "l4-serving": 32, "a10g-spot": 32}
+            name="vision",
+            owner="vision-oncall",
+            gpus={"a100": 64, "a100-mig": 84, "l4-serving": 16},
+            borrows={"a100": 64, "a100-mig": 84},
         ),
-        Team(name="research", owner="research-oncall", gpus={"h100": 32, "a100": 32, "h100-mig": 28, "a10g-spot": 16}),
+        Team(
+            name="language",
+            owner="language-oncall",
+            gpus={"h100": 112, "a100-mig": 42, "l4-serving": 16},
+            borrows={"h100": 16, "a100": 64, "a100-mig": 42},
+        ),
+        Team(
+            name="ranking",
+            owner="ranking-oncall",
+            gpus={"a100": 32, "a100-mig": 42, "l4-serving": 32, "a10g-spot": 32},
+            borrows={"a100": 32, "a10g-spot": 16},
+        ),
+        Team(
+            name="research",
+            owner="research-oncall",
+            gpus={"h100": 16, "a100": 32, "h100-mig": 28, "a10g-spot": 16},
+            borrows={"h100": 64, "a100": 96, "h100-mig": 4, "a10g-spot": 32},
+        ),
     ),
     gpu_pools=(
-        GpuPool(name="h100", accelerator="NVIDIA-H100-80GB-HBM3", nodes=16, gpus_per_node=8, cpu=192, memory_gib=2048),
+        GpuPool(
+            name="h100",
+            accelerator="NVIDIA-H100-80GB-HBM3",
+            nodes=16,
+            gpus_per_node=8,
+            cpu=192,
+            memory_gib=2048,
+            topology=("kubernetes.io/hostname",),
+        ),
         GpuPool(
             name="h100-mig",
             accelerator="NVIDIA-H100-80GB-HBM3",

@@ -1,7 +1,7 @@
 """Staging: every pool of production at a smaller size, so that what passes here passes there."""
 
 from components.gpu_node_pools import GpuPool
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
 environment = Environment(
@@ -13,13 +13,37 @@ environment = Environment(
         secrets_provider="awskms://alias/kiban-staging?region=eu-west-1",
     ),
     system_nodes=SystemNodes(count=3),
+    queueing=Queueing(cpu=24, memory_gib=96, reclaim="Any", within_team="LowerPriority"),
     teams=(
-        Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14, "l4-serving": 2}),
-        Team(name="language", owner="language-oncall", gpus={"h100": 16, "a100-mig": 7, "l4-serving": 2}),
-        Team(name="ranking", owner="ranking-oncall", gpus={"a100-mig": 7, "l4-serving": 4, "a10g-spot": 4}),
+        Team(
+            name="vision",
+            owner="vision-oncall",
+            gpus={"a100": 8, "a100-mig": 14, "l4-serving": 2},
+            borrows={"a100-mig": 14},
+        ),
+        Team(
+            name="language",
+            owner="language-oncall",
+            gpus={"h100": 16, "a100-mig": 7, "l4-serving": 2},
+            borrows={"a100": 8, "a100-mig": 14},
+        ),
+        Team(
+            name="ranking",
+            owner="ranking-oncall",
+            gpus={"a100-mig": 7, "l4-serving": 4, "a10g-spot": 4},
+            borrows={"a10g-spot": 4},
+        ),
     ),
     gpu_pools=(
-        GpuPool(name="h100", accelerator="NVIDIA-H100-80GB-HBM3", nodes=2, gpus_per_node=8, cpu=192, memory_gib=2048),
+        GpuPool(
+            name="h100",
+            accelerator="NVIDIA-H100-80GB-HBM3",
+            nodes=2,
+            gpus_per_node=8,
+            cpu=192,
+            memory_gib=2048,
+            topology=("kubernetes.io/hostname",),
+        ),
         GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8),
         GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8, mig_profile="1g.10gb"),
         GpuPool(

@@ -1,4 +1,4 @@
-"""GPU pools and teams as data: what is refused, and what follows from a pool."""
+"""GPU pools as data: what is refused, and what follows from a pool for its nodes and for Kueue."""
 
 import dataclasses as dc
 from typing import Any
@@ -11,12 +11,13 @@ from components.gpu_node_pools import (
     GpuPool,
     Taint,
     device_plugin_config,
+    flavors,
+    kueue_values,
     mig_partitions,
     node_labels,
     node_taints,
-    quota,
+    topologies,
 )
-from components.tenancy import Team, TenancyArgs
 
 A100 = "NVIDIA-A100-SXM4-80GB"
 GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_per_node": 8}
@@ -39,6 +40,11 @@ GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_p
         ({"cpu": 0}, "cpu=0", "1 to 1024"),
         ({"name": "A100"}, "'A100'", "lower-case"),
         ({"name": "system"}, "'system'", "another name"),
+        (
+            {"nodes": None, "min_nodes": 0, "max_nodes": 2, "topology": ("kubernetes.io/hostname",)},
+            "topology=('kubernetes.io/hostname',)",
+            "none where the pool grows",
+        ),
     ],
 )
 def test_a_bad_pool_is_refused_with_what_was_given_and_what_is_accepted(
@@ -57,35 +63,6 @@ def test_two_pools_of_one_name_are_refused() -> None:
     """A pool's name is used once."""
     with pytest.raises(ValueError, match="'a100' is the name of two pools"):
         GpuNodePoolsArgs(pools=(GpuPool(**GOOD), GpuPool(**GOOD)))
-
-
-def test_two_teams_of_one_name_are_refused() -> None:
-    """A team's name is used once."""
-    team = Team(name="vision", owner="vision-oncall")
-    with pytest.raises(ValueError, match="'vision' is the name of two teams"):
-        TenancyArgs(teams=(team, team))
-
-
-@pytest.mark.parametrize(
-    ("gpus", "message"),
-    [
-        ({"a100": 17}, r"gpus\['a100'\]=17; accepted: 0 to 16"),
-        ({"a100": -1}, r"gpus\['a100'\]=-1; accepted: 0 to 16"),
-        ({"h100": 1}, r"gpus\['h100'\]; accepted: a100"),
-    ],
-)
-def test_a_quota_beyond_the_pool_is_refused(gpus: dict[str, int], message: str) -> None:
-    """A team cannot be promised more than a pool has at its largest, nor anything of a pool that is not there."""
-    team = Team(name="vision", owner="vision-oncall", gpus=gpus)
-    with pytest.raises(ValueError, match=message):
-        GpuNodePoolsArgs(pools=(GpuPool(**GOOD),), teams=(team,))
-
-
-@pytest.mark.parametrize("owner", ["", "a b", "x" * 64])
-def test_an_owner_that_is_no_label_value_is_refused(owner: str) -> None:
-    """The owner is a label, so it must be one that the API server takes."""
-    with pytest.raises(ValueError, match="label value"):
-        Team(name="vision", owner=owner)
 
 
 @pytest.mark.parametrize(
@@ -107,17 +84,6 @@ def test_an_elastic_pool_counts_at_its_largest() -> None:
     """Quotas and simulated nodes take the maximum, so that what is promised can be had."""
     pool = GpuPool(**(GOOD | {"nodes": None, "min_nodes": 1, "max_nodes": 5}))
     assert (pool.minimum, pool.maximum, pool.units) == (1, 5, 40)
-
-
-def test_a_team_gets_nothing_of_what_it_was_not_given() -> None:
-    """A quota names every resource that exists, so that a missing entry is zero and not unlimited."""
-    pools = (
-        GpuPool(**GOOD),
-        GpuPool(**(GOOD | {"name": "b"})),
-        GpuPool(**(GOOD | {"name": "mig", "mig_profile": "1g.10gb"})),
-    )
-    team = Team(name="vision", owner="o", gpus={"a100": 3, "b": 4})
-    assert quota(team, pools) == {"requests.nvidia.com/gpu": "7", "requests.nvidia.com/mig-1g.10gb": "0"}
 
 
 def test_device_plugin_and_mig_manager_are_told_how_to_cut() -> None:
@@ -147,3 +113,49 @@ def test_a_taint_of_an_unknown_effect_is_refused() -> None:
     """The API server would refuse it at the node, much later."""
     with pytest.raises(ValueError, match="effect='Never'"):
         Taint(key="a", effect="Never")
+
+
+def test_flavors_are_plain_cpu_first_then_the_pools_in_their_order() -> None:
+    """Kueue tries flavors in order, so a Job without devices must meet the nodes without devices first."""
+    pools = (GpuPool(**(GOOD | {"name": "z"})), GpuPool(**(GOOD | {"name": "b"})))
+    made = flavors(pools)
+    assert list(made) == ["system", "z", "b"]
+    assert made["system"] == {"nodeLabels": {"kiban.dev/pool": "system"}}
+    for pool in pools:
+        assert made[pool.name]["nodeLabels"].items() <= node_labels(pool).items()
+
+
+def test_a_flavor_says_its_nodes_taints_and_tolerates_the_pools_own() -> None:
+    """That it wants GPUs or bears a loss is for a workload to say; the pool's own taints are borne for it."""
+    pool = GpuPool(**(GOOD | {"spot": True, "taints": (Taint(key="kiban.dev/batch", value="true"), Taint(key="x"))}))
+    made = flavors((pool,))["a100"]
+    assert [taint["key"] for taint in made["nodeTaints"]] == [taint.key for taint in node_taints(pool)]
+    assert made["tolerations"] == [
+        {"key": "kiban.dev/batch", "operator": "Equal", "value": "true", "effect": "NoSchedule"},
+        {"key": "x", "operator": "Equal", "effect": "NoSchedule"},
+    ]
+    assert "tolerations" not in flavors((GpuPool(**GOOD),))["a100"]
+
+
+def test_a_pool_with_levels_has_a_topology_of_its_own() -> None:
+    """Its flavor names it; a pool without levels has neither, so that any Job can go there."""
+    near = GpuPool(**(GOOD | {"name": "near", "topology": ("example.com/rack", "kubernetes.io/hostname")}))
+    pools = (near, GpuPool(**GOOD))
+    assert topologies(pools) == {
+        "near": {"levels": [{"nodeLabel": "example.com/rack"}, {"nodeLabel": "kubernetes.io/hostname"}]}
+    }
+    assert flavors(pools)["near"]["topologyName"] == "near"
+    assert "topologyName" not in flavors(pools)["a100"]
+
+
+def test_kueue_sees_teams_namespaces_and_jobs_only() -> None:
+    """The selector is also that of its webhooks, so the platform's own namespaces do not wait for Kueue."""
+    values = kueue_values(version="1.2.3", priority="urgent")
+    configuration = yaml.safe_load(values["managerConfig"]["controllerManagerConfigYaml"])
+    assert configuration["managedJobsNamespaceSelector"] == {
+        "matchExpressions": [{"key": "kiban.dev/team", "operator": "Exists"}]
+    }
+    assert configuration["integrations"]["frameworks"] == ["batch/job"]
+    manager = values["controllerManager"]["manager"]
+    assert manager["image"]["repository"] + ":" + manager["image"]["tag"] == "registry.k8s.io/kueue/kueue:v1.2.3"
+    assert manager["priorityClassName"] == "urgent"

@@ -1,10 +1,14 @@
 """Why a pod waits, from the objects alone."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.status import pending_items, pool_items, refused_items, usage, why_pending
+from infra import kubectl, status
+from infra.clusters import Cluster
+from infra.errors import RunFailed
+from infra.status import pending_items, pool_items, queued_items, refused_items, usage, why_pending
 
 GPU = "nvidia.com/gpu"
 TAINT = {"key": GPU, "value": "present", "effect": "NoSchedule"}
@@ -87,3 +91,64 @@ def test_what_the_api_server_refused_is_told_once() -> None:
         {"reason": "SuccessfulCreate", "involvedObject": about, "message": "x", "lastTimestamp": None},
     ]
     assert refused_items(events) == [{"refused": "Job team-a/train", "why": "new"}]
+
+
+def workload(*conditions: tuple[str, str, str], **spec: object) -> dict[str, Any]:
+    """Return Kueue's Workload of a Job of three pods that ask for two GPUs each."""
+    containers = [{"resources": {"requests": {GPU: "2", "cpu": "1"}}}]
+    return {
+        "metadata": {
+            "namespace": "team-a",
+            "name": "job-train-f00",
+            "ownerReferences": [{"kind": "Job", "name": "train"}],
+        },
+        "spec": {"podSets": [{"count": 3, "template": {"spec": {"containers": containers}}}], **spec},
+        "status": {
+            "conditions": [{"type": kind, "status": state, "message": said} for kind, state, said in conditions]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("waiting", "why"),
+    [
+        (workload(("QuotaReserved", "False", "insufficient quota")), "insufficient quota"),
+        (
+            workload(("QuotaReserved", "True", "reserved"), ("Admitted", "False", "check capacity is pending")),
+            "check capacity is pending",
+        ),
+        (workload(("Evicted", "True", "preempted"), ("QuotaReserved", "False", "1 more needed")), "1 more needed"),
+        (workload(active=False), "deactivated"),
+        (workload(), "waits for Kueue to look at it"),
+    ],
+)
+def test_what_kueue_keeps_waiting_is_told_in_its_words(waiting: dict[str, Any], why: str) -> None:
+    """A workload that is not admitted has no pods yet; it stands for all that they will ask for."""
+    assert queued_items([waiting]) == [
+        {"pending": "Job team-a/train", "asks": f"6 {GPU}", "why": why, "source": "Kueue"}
+    ]
+
+
+def test_what_kueue_admitted_or_has_seen_end_does_not_wait() -> None:
+    """From admission on the pods speak for themselves."""
+    assert queued_items([workload(("Admitted", "True", "")), workload(("Finished", "True", ""))]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [('error: the server doesn\'t have a resource type "workloads"', True), ("Unable to connect", False)],
+    ids=["no-kueue", "no-answer"],
+)
+def test_a_cluster_without_kueue_has_no_queue(said: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    """Only that the kind is unknown is no error."""
+
+    def get(*_: object, **__: object) -> None:
+        raise RunFailed(f"kubectl get workloads.kueue.x-k8s.io: {said}")
+
+    monkeypatch.setattr(kubectl.Kubectl, "get", get)
+    cluster = Cluster(name="box", kubeconfig=Path("/nowhere"), context="x", uid="y")
+    if found:
+        assert status.workloads(cluster) == []
+    else:
+        with pytest.raises(RunFailed, match="Unable to connect"):
+            status.workloads(cluster)

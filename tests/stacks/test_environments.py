@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.tenancy import Team
+from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
@@ -70,3 +70,35 @@ def test_bad_system_nodes_are_refused(change: dict[str, int]) -> None:
     """Bounds of the nodes without GPUs."""
     with pytest.raises(ValueError, match=r"system_nodes: .*accepted"):
         SystemNodes(**change)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_environment_has_its_controllers_unless_told_otherwise(name: str) -> None:
+    """Kueue and cert-manager are everywhere; a cluster without real pods does without both and nothing else."""
+    env = environment(name)
+    assert env.queueing is not None
+    assert env.certificates
+    without = env.without_controllers()
+    assert (without.queueing, without.certificates) == (None, False)
+    assert dc.replace(without, queueing=env.queueing, certificates=True) == env
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_teams_borrow_and_no_device_is_promised_twice(name: str) -> None:
+    """What is promised adds up to what there is, and some of it can be borrowed."""
+    env = environment(name)
+    for pool in env.gpu_pools:
+        assert sum(team.gpus.get(pool.name, 0) for team in env.teams) <= pool.units
+    assert any(team.borrows for team in env.teams)
+
+
+def test_jobs_cannot_have_more_than_the_nodes_without_devices() -> None:
+    """What Jobs may take of them is a part of what they are."""
+    with pytest.raises(ValueError, match="queueing: cpu=9; accepted: up to 8, what the system_nodes have together"):
+        Environment(
+            name="x",
+            cluster=EmbeddedCluster(name="x"),
+            state=THROWAWAY,
+            system_nodes=SystemNodes(count=1, cpu=8, memory_gib=32),
+            queueing=Queueing(cpu=9),
+        )

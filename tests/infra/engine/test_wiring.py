@@ -1,16 +1,22 @@
-"""What the wiring registers, under Pulumi's mocks: types, names, marks; no engine and no cluster."""
+"""What the wiring registers, under Pulumi's mocks: types, names, marks, order; no engine, no cluster, no charts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 import pytest
-from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime.proto.callback_pb2 import Callback
 
+from components._charts import UpstreamChart
 from components._labels import ENVIRONMENT
 from infra import wiring
+from infra.errors import CouldNotRun
 from infra.wiring import FIELD_MANAGER, marked
 from stacks._schema import Environment
+
+CHART = "kubernetes:helm.sh/v4:Chart"
 
 
 class Recorder(Mocks):
@@ -29,23 +35,92 @@ class Recorder(Mocks):
         raise NotImplementedError(args.token)
 
 
+class Monitor(MockMonitor):
+    """Pulumi's mock of the engine, which also notes after which others a resource is made, by their names."""
+
+    def __init__(self, mocks: Mocks, after: dict[str, set[str]]) -> None:
+        super().__init__(mocks)
+        self.after = after
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: ANN401, N802  as the base class has it
+        """Take a resource."""
+        self.after[request.name] = {urn.rsplit("::", 1)[-1] for urn in request.dependencies}
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+
+class Callbacks:
+    """In place of the server through which the engine calls a program back: keeps what it would call."""
+
+    def __init__(self) -> None:
+        self.transforms: list[pulumi.ResourceTransform] = []
+
+    def register_transform(self, transform: pulumi.ResourceTransform) -> Callback:
+        """Take a transform."""
+        self.transforms.append(transform)
+        return Callback()
+
+
+Registered = list[MockResourceArgs]
+
+
 @pytest.fixture
-def registered(environment: Environment) -> list[MockResourceArgs]:
+def callbacks(monkeypatch: pytest.MonkeyPatch) -> Callbacks:
+    """Return what the engine would call back. Pulumi's mocks have no such server."""
+    made = Callbacks()
+
+    async def get() -> Callbacks:
+        return made
+
+    monkeypatch.setattr("pulumi.runtime.resource._get_callbacks", get)
+    return made
+
+
+@pytest.fixture
+def after() -> dict[str, set[str]]:
+    """Return what each resource waits for, by name, once they are registered."""
+    return {}
+
+
+@pytest.fixture
+def declared(
+    callbacks: Callbacks, after: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Environment], Registered]:
+    """Return what tells what the wiring of an environment registers. A chart is registered, but not rendered."""
+    assert not callbacks.transforms
+
+    def upstream(name: str) -> UpstreamChart:
+        return UpstreamChart(name=name, version="1.2.3", location=f"/charts/{name}")
+
+    monkeypatch.setattr("infra.charts.upstream", upstream)
+
+    def declare(environment: Environment) -> Registered:
+        recorder = Recorder()
+        set_mocks(recorder, project="kiban", stack=environment.name, preview=False, monitor=Monitor(recorder, after))
+
+        @pulumi.runtime.test  # type: ignore[untyped-decorator]
+        def program() -> None:
+            wiring.mark(environment)
+            kube = k8s.Provider("kube", context="x")
+            wiring.wire(environment, pulumi.ResourceOptions(providers=[kube]))
+
+        program()
+        return recorder.resources
+
+    return declare
+
+
+@pytest.fixture
+def registered(environment: Environment, declared: Callable[[Environment], Registered]) -> Registered:
     """Return what the wiring of the environment registers."""
-    recorder = Recorder()
-    set_mocks(recorder, project="kiban", stack=environment.name, preview=False)
-
-    @pulumi.runtime.test  # type: ignore[untyped-decorator]
-    def declare() -> None:
-        wiring.mark(environment)
-        kube = k8s.Provider("kube", context="x")
-        wiring.wire(environment, pulumi.ResourceOptions(providers=[kube]))
-
-    declare()
-    return recorder.resources
+    return declared(environment)
 
 
-def test_every_component_is_there_under_its_pinned_name(registered: list[MockResourceArgs]) -> None:
+def objects(registered: Registered) -> Registered:
+    """Return the Kubernetes objects that the program itself declares."""
+    return [made for made in registered if made.typ.startswith("kubernetes:") and made.typ != CHART]
+
+
+def test_every_component_is_there_under_its_pinned_name(registered: Registered) -> None:
     """Type tokens and names are contracts: another one would replace all that is below."""
     components = {(made.typ, made.name) for made in registered if made.typ.startswith("kiban:")}
     assert components == {
@@ -55,23 +130,39 @@ def test_every_component_is_there_under_its_pinned_name(registered: list[MockRes
     }
 
 
-def test_every_object_is_marked(registered: list[MockResourceArgs]) -> None:
+def test_every_object_is_marked(registered: Registered) -> None:
     """Each object carries the environment's label and Kiban's field manager beside its own labels."""
-    objects = [made for made in registered if made.typ.startswith("kubernetes:")]
-    assert len(objects) > 15
-    for made in objects:
+    assert len(objects(registered)) > 15
+    for made in objects(registered):
         metadata = made.inputs["metadata"]
         assert metadata["labels"][ENVIRONMENT] == "small"
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "kiban"
         assert metadata["annotations"][FIELD_MANAGER] == "kiban"
 
 
-def test_every_object_has_a_name_that_is_given(registered: list[MockResourceArgs]) -> None:
+def test_what_a_chart_declares_is_marked_too(registered: Registered, callbacks: Callbacks) -> None:
+    """The provider declares it out of the program's sight, so the engine calls back with each object."""
+    assert len(callbacks.transforms) >= len([made for made in registered if made.typ == CHART]) == 2
+    for transform in callbacks.transforms:
+        args = pulumi.ResourceTransformArgs(
+            custom=True,
+            type_="kubernetes:apps/v1:Deployment",
+            name="x",
+            props={"metadata": {"name": "x"}},
+            opts=pulumi.ResourceOptions(),
+        )
+        result = transform(args)
+        assert isinstance(result, pulumi.ResourceTransformResult)
+        metadata: Any = result.props["metadata"]
+        assert metadata["labels"] == {ENVIRONMENT: "small"}
+
+
+def test_every_object_has_a_name_that_is_given(registered: Registered) -> None:
     """A generated name could not be found again after a killed run."""
-    assert all(made.inputs["metadata"]["name"] for made in registered if made.typ.startswith("kubernetes:"))
+    assert all(made.inputs["metadata"]["name"] for made in objects(registered))
 
 
-def test_every_object_goes_through_the_one_provider(registered: list[MockResourceArgs]) -> None:
+def test_every_object_goes_through_the_one_provider(registered: Registered) -> None:
     """No object falls to a default provider."""
     providers = {made.provider for made in registered if made.typ.startswith("kubernetes:")}
     assert len(providers) == 1
@@ -92,3 +183,83 @@ def test_metadata_without_labels_gets_them() -> None:
     for metadata in (None, {}, {"labels": None}):
         made = marked("kubernetes:core/v1:ConfigMap", {"metadata": metadata}, "small")
         assert made["metadata"]["labels"] == {ENVIRONMENT: "small"}
+
+
+def test_charts_are_released_under_their_pinned_names(registered: Registered) -> None:
+    """The release's name and namespace are in the names and selectors of all that a chart has."""
+    charts = {made.name: (made.inputs["name"], made.inputs["namespace"]) for made in registered if made.typ == CHART}
+    assert charts == {
+        "foundation-cert-manager": ("cert-manager", "cert-manager"),
+        "pools-kueue": ("kueue", "kueue-system"),
+    }
+
+
+def test_kueues_objects_are_there_under_their_pinned_names(registered: Registered) -> None:
+    """Users and other components name queues and flavors, so a name is a contract."""
+    made = {
+        (each.inputs["kind"], each.name, each.inputs["metadata"]["name"], each.inputs["metadata"].get("namespace"))
+        for each in registered
+        if each.inputs.get("apiVersion") == "kueue.x-k8s.io/v1beta2"
+    }
+    assert made == {
+        ("ResourceFlavor", "pools-flavor-system", "system", None),
+        ("ResourceFlavor", "pools-flavor-l4", "l4", None),
+        ("Cohort", "tenancy-cohort", "kiban", None),
+        ("ClusterQueue", "tenancy-cluster-queue-vision", "vision", None),
+        ("LocalQueue", "tenancy-local-queue-vision", "default", "team-vision"),
+    }
+
+
+def test_controllers_are_shut_in_but_for_the_api_server(registered: Registered) -> None:
+    """Each has a namespace of Pod Security `restricted`, closed but for the ports that the API server calls."""
+    for namespace, ports in (("kueue-system", [9443, 8082]), ("cert-manager", [10250])):
+        (space,) = (made for made in objects(registered) if made.inputs["metadata"]["name"] == namespace)
+        assert space.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+        policies = {
+            made.inputs["metadata"]["name"]: made.inputs["spec"]
+            for made in objects(registered)
+            if made.inputs["metadata"].get("namespace") == namespace and "NetworkPolicy" in made.typ
+        }
+        assert policies.keys() == {"default-deny", "allow-within", "allow-dns", "allow-api-server"}
+        (ingress,) = policies["allow-api-server"]["ingress"]
+        assert [each["port"] for each in ingress["ports"]] == ports
+
+
+def test_pods_of_controllers_go_before_everything_else(registered: Registered) -> None:
+    """They have the highest of the priorities, so that no team's Job can take their place."""
+    values = {made.name: made.inputs["values"] for made in registered if made.typ == CHART}
+    assert values["pools-kueue"]["controllerManager"]["manager"]["priorityClassName"] == "kiban-platform"
+    assert values["foundation-cert-manager"]["global"]["priorityClassName"] == "kiban-platform"
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_kueue_reads_is_made_after_it_and_goes_before_it(after: dict[str, set[str]]) -> None:
+    """Its webhook takes them and its finalizers are on them; the workloads in a team's namespace have one too."""
+    for name in ("pools-flavor-l4", "tenancy-cohort", "tenancy-cluster-queue-vision", "tenancy-vision"):
+        assert "pools-kueue" in after[name]
+    assert {"tenancy-cluster-queue-vision", "tenancy-vision"} <= after["tenancy-local-queue-vision"]
+    assert {"pools-kueue-system-default-deny", "foundation-kiban-platform"} <= after["pools-kueue"]
+    assert "foundation-cert-manager" not in after["pools-kueue"]
+
+
+def test_without_controllers_there_is_neither_chart_nor_what_it_would_read(
+    environment: Environment, declared: Callable[[Environment], Registered]
+) -> None:
+    """A cluster that runs no pods for real has quotas alone."""
+    registered = declared(environment.without_controllers())
+    assert not [made for made in registered if made.typ == CHART or made.inputs.get("kind", "").endswith("Queue")]
+    (quota,) = (made for made in registered if made.typ == "kubernetes:core/v1:ResourceQuota")
+    assert quota.inputs["spec"]["hard"] == {"requests.nvidia.com/gpu": "2"}
+
+
+def test_a_chart_that_cannot_be_had_is_told_in_one_line(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine shows a RunError without a traceback."""
+
+    def upstream(_: str) -> UpstreamChart:
+        raise CouldNotRun("kueue: no network")
+
+    monkeypatch.setattr("infra.charts.upstream", upstream)
+    with pytest.raises(pulumi.RunError, match="kueue: no network"):
+        wiring.wire(environment, pulumi.ResourceOptions())

@@ -1,0 +1,92 @@
+"""Where a chart is taken from; no network, and a module that is a folder of the test's own."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from infra import charts, toolchain
+from infra.toolchain import catalogue, network
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a module that holds a chart whose version its release would write."""
+    folder = tmp_path / "module"
+    chart = folder / "deploy" / "charts" / "cert-manager"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: cert-manager\nversion: v0.0.0\nappVersion: v0.0.0\n")
+    (chart / "templates" / "a.yaml").write_text("a: 1\n")
+    for each in (chart / "templates", chart):
+        each.chmod(0o555)  # as Go leaves its module cache
+
+    def module_folder(family: str, path: str) -> Path:
+        assert (family, path) == ("cert-manager", "github.com/cert-manager/cert-manager")
+        return folder
+
+    monkeypatch.setattr(toolchain, "module_folder", module_folder)
+    monkeypatch.setenv("KIBAN_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
+    """Have every host answer with a status, and return the list of addresses that are asked."""
+    asked: list[str] = []
+
+    def head(url: str, **_: object) -> httpx.Response:
+        asked.append(url)
+        return httpx.Response(status)
+
+    monkeypatch.setattr(network, "reachable", set)
+    monkeypatch.setattr(httpx, "head", head)
+    return asked
+
+
+@pytest.mark.parametrize("pin", charts.pins().values(), ids=lambda pin: pin.name)
+def test_a_pin_is_of_the_version_that_the_controller_is_built_from(pin: charts.Pin) -> None:
+    """One version in the pin, in the published address and in the family's go.mod."""
+    path, _, version = pin.module.partition("@")
+    required = (catalogue.MODULES / pin.family / "go.mod").read_text()
+    assert re.search(rf"^\s*(require )?{re.escape(path)} {re.escape(version)}$", required, re.MULTILINE)
+    assert pin.version.removeprefix("v") == version.removeprefix("v")
+    assert pin.version in pin.probe
+
+
+def test_offline_the_chart_is_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KIBAN_OFFLINE=1: nothing is asked, and the folder is packaged with the version that the release has."""
+    monkeypatch.setenv("KIBAN_OFFLINE", "1")
+    chart = charts.upstream("cert-manager")
+    about = yaml.safe_load((Path(chart.location) / "Chart.yaml").read_text())
+    assert (about["name"], about["version"], about["appVersion"]) == ("cert-manager", "v1.21.1", "v1.21.1")
+    assert (Path(chart.location) / "templates" / "a.yaml").read_text() == "a: 1\n"
+
+
+def test_a_packaged_chart_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run finds it and asks Go for nothing."""
+    monkeypatch.setenv("KIBAN_OFFLINE", "1")
+    first = charts.upstream("cert-manager")
+    monkeypatch.delattr(toolchain, "module_folder")
+    assert charts.upstream("cert-manager") == first
+
+
+def test_a_published_chart_is_taken_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive is asked for itself, an OCI artifact for its manifest."""
+    asked = answering(monkeypatch, 200)
+    assert charts.upstream("cert-manager").location == "https://charts.jetstack.io/charts/cert-manager-v1.21.1.tgz"
+    assert charts.upstream("kueue").location == "oci://registry.k8s.io/kueue/charts/kueue"
+    assert asked == [
+        "https://charts.jetstack.io/charts/cert-manager-v1.21.1.tgz",
+        "https://registry.k8s.io/v2/kueue/charts/kueue/manifests/0.19.2",
+    ]
+
+
+def test_a_host_that_refuses_is_not_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that answers for everyone and lets nothing through is no way to the chart."""
+    asked = answering(monkeypatch, 403)
+    forgotten: list[str] = []
+    monkeypatch.setattr(network, "forget", forgotten.append)
+    assert Path(charts.upstream("cert-manager").location).is_dir()
+    assert forgotten == ["charts.jetstack.io"]
+    assert len(asked) == 1
