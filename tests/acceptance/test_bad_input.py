@@ -49,7 +49,7 @@ def refused(checkout: Checkout, *words: str, **environ: str) -> str:
         (POOL, POOL.replace("A100-SXM4-80GB", "X9"), ("'a100'", "NVIDIA-X9", "NVIDIA-L4")),
         ('mig_profile="1g.10gb"', 'mig_profile="2g.99gb"', ("'a100-mig'", "2g.99gb", "3g.40gb")),
         ('name="a100-mig"', 'name="a100"', ("'a100' is the name of two pools",)),
-        ('"a100": 16', '"a100": 17', ("'language'", "17", "0 to 16")),
+        ('"a100": 8, "l4-shared"', '"a100": 17, "l4-shared"', ("'language'", "17", "0 to 16")),
     ],
     ids=["negative", "max-below-min", "unknown-accelerator", "foreign-mig-profile", "two-of-one-name", "quota"],
 )

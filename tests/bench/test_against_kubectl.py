@@ -28,6 +28,8 @@ environment = Environment(
     cluster=EmbeddedCluster(name="bench"),
     state=State(durable={durable}),
     system_nodes=SystemNodes(count=1),
+    queueing=None,
+    certificates=False,
     teams=tuple(Team(name=f"t{{n}}", owner="bench", gpus={{"a100": 8}}) for n in range({teams})),
     gpu_pools=(GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8),),
 )
@@ -39,7 +41,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """Return a clean checkout with a running cluster `bench`, taken down at the end."""
     clean = copy_to(tmp_path / "checkout")
     write_environment(clean, objects=FIXED_OBJECTS, durable=False)
-    clean.run("cluster", "up", "bench", "--env", "bench")
+    clean.run("cluster", "up", "bench", "--env", "bench", KIBAN_REAL_NODE="0")
     clean.run("tools", "build", "pulumi", "pulumi-resource-kubernetes", "kubectl")
     yield clean
     clean.run("cluster", "down", "bench", expect=None)
