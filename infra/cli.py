@@ -108,12 +108,13 @@ def env(environment: str, on: str | None) -> Report:
     "status",
     "pool nodes ready resource capacity requested evidence |",
     "pending asks why source |",
+    "failing why |",
     "refused why",
 )
 @ENVIRONMENT
 @ON
 def status_verb(environment: str, on: str | None) -> Report:
-    """Say what an environment's nodes and pools hold, and why a pod waits or was refused."""
+    """Say what an environment's nodes and pools hold, and why a pod waits, fails or was refused."""
     from infra import status, target
 
     cluster = target.resolve(environment, on).cluster
@@ -123,6 +124,7 @@ def status_verb(environment: str, on: str | None) -> Report:
             *status.pool_items(nodes, pods),
             *status.pending_items(nodes, pods),
             *status.queued_items(status.workloads(cluster)),
+            *status.failing_items(pods),
             *status.refused_items(events),
         ]
     )

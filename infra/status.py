@@ -1,4 +1,4 @@
-"""What `kiban status` says: pools and how full they are, and for every pod and queued workload that waits, why.
+"""What `kiban status` says: pools and how full they are, and for every pod or workload that waits or fails, why.
 
 Reads the live cluster only; whether anything differs from the program is `kiban preview`'s matter.
 """
@@ -118,6 +118,22 @@ def why_queued(workload: Object) -> str:
         if condition:
             return str(condition["message"])
     return "waits for Kueue to look at it"
+
+
+def failing_items(pods: Iterable[Object]) -> list[dict[str, Any]]:
+    """An item a pod that has a node and cannot start or stay up there, with the kubelet's words why."""
+    found = {f"{pod['metadata']['namespace']}/{pod['metadata']['name']}": _why_failing(pod) for pod in pods}
+    return [{"failing": name, "why": why} for name, why in found.items() if why]
+
+
+def _why_failing(pod: Object) -> str | None:
+    status = pod["status"]
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container["state"].get("waiting", {})
+        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+            why = waiting.get("message") or container.get("lastState", {}).get("terminated", {}).get("reason", "")
+            return f"{container['name']}: {waiting['reason']}: {why}".removesuffix(": ")
+    return None
 
 
 def refused_items(events: Iterable[Object]) -> list[dict[str, Any]]:

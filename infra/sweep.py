@@ -93,8 +93,13 @@ def orphans(objects: Iterable[Mapping[str, Any]], state: Mapping[str, Any]) -> t
         for resource in state.get("resources") or ()
         if resource.get("custom") and "metadata" in resource.get("outputs", {})
     }
-    free = (identity(each) for each in objects if not each["metadata"].get("ownerReferences"))
+    free = (identity(each) for each in objects if not each["metadata"].get("ownerReferences") and not _derived(each))
     return tuple(sorted(set(free) - known))
+
+
+def _derived(each: Mapping[str, Any]) -> bool:
+    """Whether Kubernetes made it of a Service, with that one's labels but without naming it as owner."""
+    return (each["apiVersion"], each["kind"]) == ("v1", "Endpoints")
 
 
 def identity(manifest: Mapping[str, Any]) -> Orphan:

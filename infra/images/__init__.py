@@ -1,10 +1,11 @@
-"""Images that are built from pinned sources, each under the name of the upstream image whose place it takes.
+"""Images as archives for `ctr images import`: pulled, or built from pinned sources under the name of upstream's.
 
-archive("registry.k8s.io/pause:3.10", say=say)   an OCI archive for `ctr images import`, built where it is missing
-tools("registry.k8s.io/pause:3.10")              the tools that this needs, for a caller that has them built meanwhile
+archive("registry.k8s.io/pause:3.10", say=say)   the OCI archive, pulled or built where it is missing
+tools("registry.k8s.io/pause:3.10")              the tools that this needs, for a caller that has them made meanwhile
+how("registry.k8s.io/pause:3.10")                whether what the cache has was pulled or built
 """
 
-from infra.images.oci import archive, tools
+from infra.images.archives import How, archive, how, tools
 from infra.images.recipes import RECIPES, Recipe
 
-__all__ = ["RECIPES", "Recipe", "archive", "tools"]
+__all__ = ["RECIPES", "How", "Recipe", "archive", "how", "tools"]

@@ -140,6 +140,7 @@ def _containerd(name: str, version_arg: str = "--version") -> Tool:
 
 
 _PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+_CONTAINERREGISTRY = "github.com/google/go-containerregistry"
 
 TOOLS: Mapping[str, Tool] = MappingProxyType(
     {
@@ -241,6 +242,25 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 family="images",
                 package="github.com/opencontainers/umoci/cmd/umoci",
                 version="0.6.0",
+                systems=_LINUX,
+            ),
+            Tool(
+                name="crane",
+                family="images",
+                package=f"{_CONTAINERREGISTRY}/cmd/crane",
+                version="0.22.1",
+                ldflags=_stamped(
+                    f"{_CONTAINERREGISTRY}/cmd/crane/cmd.Version=0.22.1",
+                    f"{_CONTAINERREGISTRY}/pkg/v1/remote/transport.Version=0.22.1",
+                ),
+                version_args=("version",),
+                release=Release(
+                    base=_github("google/go-containerregistry"),
+                    archive="go-containerregistry_Linux_{arch}.tar.gz",
+                    checksums="checksums.txt",
+                    member="crane",
+                    architectures={"amd64": "x86_64"},
+                ),
                 systems=_LINUX,
             ),
             Tool(

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from pyroute2 import IPRoute, netns
 
+from infra.clusters.embedded import node
 from infra.clusters.waiting import until
 from tests.checkout import Checkout
 from tests.conftest import Record
@@ -205,8 +206,8 @@ def test_a_job_lands_on_its_pool_and_others_say_why_they_wait(checkout: Checkout
         ready = ("wait", "pod", "-l", "job-name=fits", "--for=condition=Ready", "--timeout=60s")
         kubectl("-n", "team-vision", *ready)
         where = ("get", "pod", "-l", "job-name=fits", "-o", "jsonpath={.items[0].spec.nodeName}")
-        node = kubectl("-n", "team-vision", *where)
-        assert kubectl("get", "node", node, "-o", r"jsonpath={.metadata.labels.kiban\.dev/pool}") == "a100"
+        landed = kubectl("-n", "team-vision", *where)
+        assert kubectl("get", "node", landed, "-o", r"jsonpath={.metadata.labels.kiban\.dev/pool}") == "a100"
         kubectl("apply", "-f", "-", stdin=job("too-much", "vision", 8))
         soon(lambda: "insufficient" in told(checkout, "Job team-vision/too-much"), what="Kueue's reason")
         items = checkout.json("status", "local")["items"]
@@ -240,15 +241,32 @@ def told(checkout: Checkout, pending: str) -> str:
 
 
 @pytest.mark.usefixtures("first_up")
-def test_nothing_but_jobs_of_teams_waits_for_kueue(checkout: Checkout) -> None:
-    """While Kueue is down, pods start in the platform's namespaces, and a killed one is started again."""
+def test_kueue_killed_comes_back_and_nothing_else_waited_for_it(checkout: Checkout, record: Record) -> None:
+    """Kill -9 of its process: the kubelet starts it again, and it admits once more. Meanwhile other pods start."""
     kubectl = functools.partial(checkout.kubectl, "local")
-    kubectl("-n", "kueue-system", "scale", "deployment", "kueue-controller-manager", "--replicas=0")
-    kubectl("-n", "kueue-system", "wait", "pod", "--all", "--for=delete", "--timeout=60s")
-    kubectl("-n", "cert-manager", "delete", "pod", "--all", "--wait=true")
-    kubectl("-n", "cert-manager", "rollout", "status", "deployment", "--timeout=60s")
-    kubectl("-n", "kueue-system", "scale", "deployment", "kueue-controller-manager", "--replicas=1")
+    own = node.cgroup(checkout.root / ".kiban" / "clusters" / "local")
+    managers = [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0] == "/manager"]
+    (manager,) = [one for one in managers if own in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    manager.kill()
+    kubectl("-n", "cert-manager", "delete", "pod", "-l", "app.kubernetes.io/name=webhook", "--wait=true")
+    kubectl("-n", "cert-manager", "rollout", "status", "deployment/cert-manager-webhook", "--timeout=60s")
     kubectl("-n", "kueue-system", "rollout", "status", "deployment", "--timeout=120s")
+    until(functools.partial(submitted, checkout), seconds=60, what="Kueue's webhook", every=1)
+    kubectl("-n", "team-vision", "wait", "job/again", "--for=condition=Complete", "--timeout=60s")
+    kubectl("-n", "team-vision", "delete", "job", "again", "--wait=true")
+    record(
+        line="4 kill -9 of Kueue",
+        evidence="executed",
+        figure="started again, admits",
+        goal="restarted",
+        command="kill -9 of /manager",
+    )
+
+
+def submitted(checkout: Checkout) -> bool:
+    """Whether a Job could be made: Kueue's webhook has to answer."""
+    done = checkout.try_kubectl("local", "apply", "-f", "-", stdin=cpu_job("again", "vision"))
+    return done.returncode == 0
 
 
 @pytest.mark.parametrize(

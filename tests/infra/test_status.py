@@ -8,7 +8,7 @@ import pytest
 from infra import kubectl, status
 from infra.clusters import Cluster
 from infra.errors import RunFailed
-from infra.status import pending_items, pool_items, queued_items, refused_items, usage, why_pending
+from infra.status import failing_items, pending_items, pool_items, queued_items, refused_items, usage, why_pending
 
 GPU = "nvidia.com/gpu"
 TAINT = {"key": GPU, "value": "present", "effect": "NoSchedule"}
@@ -152,3 +152,25 @@ def test_a_cluster_without_kueue_has_no_queue(said: str, found: bool, monkeypatc
     else:
         with pytest.raises(RunFailed, match="Unable to connect"):
             status.workloads(cluster)
+
+
+def test_a_pod_that_cannot_start_says_why() -> None:
+    """What the kubelet waits for is told, but for a container that is on its way."""
+
+    def stuck(name: str, reason: str, message: str | None = None) -> dict[str, Any]:
+        waiting = {"reason": reason} | ({"message": message} if message else {})
+        container = {"name": "main", "state": {"waiting": waiting}}
+        return {"metadata": {"namespace": "team-a", "name": name}, "status": {"containerStatuses": [container]}}
+
+    pods = [
+        stuck("root", "CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
+        stuck("starts", "ContainerCreating"),
+        stuck("crashes", "CrashLoopBackOff"),
+    ]
+    assert failing_items(pods) == [
+        {
+            "failing": "team-a/root",
+            "why": "main: CreateContainerConfigError: container has runAsNonRoot and image will run as root",
+        },
+        {"failing": "team-a/crashes", "why": "main: CrashLoopBackOff"},
+    ]

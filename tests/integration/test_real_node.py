@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from infra import status
 from infra.clusters import Cluster, embedded
 from infra.clusters.embedded import node, placement, processes, realnode
 from infra.clusters.nodes import Nodes
@@ -81,9 +82,9 @@ def settled(kubectl: Kubectl, name: str, seconds: float = 60) -> Object:
     """Wait until a pod is ready or done and return it."""
 
     def there() -> bool:
-        status = kubectl.get("pod", name, namespace="try")[0]["status"]
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
-        return ready or status["phase"] in {"Succeeded", "Failed"}
+        now = kubectl.get("pod", name, namespace="try")[0]["status"]
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in now.get("conditions", ()))
+        return ready or now["phase"] in {"Succeeded", "Failed"}
 
     until(there, seconds=seconds, what=f"pod {name}", every=0.2)
     return kubectl.get("pod", name, namespace="try")[0]
@@ -245,11 +246,18 @@ def test_which_pods_are_real(real: Kubectl) -> None:
     delete(real, "pod/absent", "pod/device", "pod/picky")
 
 
-def test_an_image_that_runs_as_root_is_refused(real: Kubectl) -> None:
-    """What runs as root under runAsNonRoot is not started; the pod says so."""
-    as_root = {"securityContext": RESTRICTED | {"runAsUser": 0}}
-    with pytest.raises(RunFailed, match="runAsUser=0"):
-        real.apply([pod("root", "id", container=as_root)], field_manager="tests")
+def test_a_container_that_would_run_as_root_says_why_it_does_not(real: Kubectl) -> None:
+    """Under runAsNonRoot what would run as root is not started, and the status tells the kubelet's reason."""
+    would = pod("root", "id", container={"securityContext": {"runAsNonRoot": True, "runAsUser": 0}})
+    would["metadata"]["namespace"] = "default"
+    real.apply([would], field_manager="tests")
+
+    def why() -> str:
+        found = status.failing_items(real.get("pods", namespace="default"))
+        return next((str(each["why"]) for each in found if each["failing"] == "default/root"), "")
+
+    until(lambda: "run as root" in why(), seconds=30, what="the reason", every=0.3)
+    real.run("delete", "--namespace=default", "pod/root")
 
 
 def test_the_images_and_how_they_came(real: Kubectl) -> None:
@@ -263,8 +271,8 @@ def test_the_images_and_how_they_came(real: Kubectl) -> None:
 
 def started(kubectl: Kubectl, name: str) -> tuple[str, int]:
     """Return when a pod's container was started, and how often again."""
-    (status,) = kubectl.get("pod", name, namespace="try")[0]["status"]["containerStatuses"]
-    return status["state"]["running"]["startedAt"], status["restartCount"]
+    (container,) = kubectl.get("pod", name, namespace="try")[0]["status"]["containerStatuses"]
+    return container["state"]["running"]["startedAt"], container["restartCount"]
 
 
 @pytest.mark.parametrize("victim", node.NAMES)
@@ -301,8 +309,9 @@ def test_a_killed_container_is_started_again(real: Kubectl) -> None:
 
     def again() -> bool:
         (found,) = real.get("pods", namespace="kube-system", selector="k8s-app=kube-dns")
-        (status,) = found["status"]["containerStatuses"]
-        return bool(found["metadata"]["uid"] == dns["metadata"]["uid"] and status["restartCount"] and status["ready"])
+        (container,) = found["status"]["containerStatuses"]
+        same = found["metadata"]["uid"] == dns["metadata"]["uid"]
+        return bool(same and container["restartCount"] and container["ready"])
 
     until(again, seconds=60, what="CoreDNS again", every=0.3)
     assert "10.96.0.1" in inside(real, "asks", "nslookup", "kubernetes.default.svc.cluster.local")

@@ -51,9 +51,10 @@ class RealNode:
         return enclosure.command(node.folder(self._at), members(self._at.folder))
 
     def load(self, reference: str, say: Callable[[str], None]) -> bool:
-        """Import an image unless it is there, building it where it is missing; whether anything was done."""
+        """Import an image unless it is there, pulling or building it first; whether anything was done."""
         for tool in images.tools(reference):
-            self._tools[tool]  # waits for it, where it is being built
+            if tool in self._tools:
+                self._tools[tool]  # waits for it, where it is being built
         archive = images.archive(reference, say=say)
         mark = node.folder(self._at) / "images" / archive.stem
         if mark.exists():
@@ -62,7 +63,7 @@ class RealNode:
         if done.returncode != 0:
             raise RunFailed(f"image {reference}: containerd refuses it: {done.stderr.strip().splitlines()[-1]}")
         mark.parent.mkdir(exist_ok=True)
-        mark.write_text(reference)
+        mark.write_text(f"{reference} {images.how(reference)}")
         return True
 
     def images(self) -> tuple[str, ...]:
@@ -86,7 +87,9 @@ def tools(references: Iterable[str]) -> tuple[str, ...]:
 def found_images(at: Layout, api: Api) -> dict[str, str]:
     """Reference to how the node came to have the image, or `absent` for one that a pod names and it has not."""
     here = RealNode(at, toolchain.resolve("ctr")).images()
-    found = {one: "built" if one in images.RECIPES else "pulled" for one in here}
+    marks = sorted((node.folder(at) / "images").glob("*"), key=lambda mark: mark.stat().st_mtime)
+    imported = dict(mark.read_text().split() for mark in marks)
+    found = {one: imported.get(one, "pulled") for one in here}
     pods = api.get("/api/v1/pods")["items"]
     specs = [pod["spec"] for pod in pods]
     named = {one["image"] for spec in specs for one in (*spec["containers"], *spec.get("initContainers", ()))}

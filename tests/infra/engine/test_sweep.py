@@ -41,6 +41,12 @@ def test_what_another_object_owns_is_left_to_its_owner() -> None:
     assert orphans([owned], state()) == ()
 
 
+def test_what_kubernetes_makes_of_a_service_is_left_to_it() -> None:
+    """The Endpoints of a Service have its labels and no owner; they go with it, and deleting them would cut it off."""
+    found = [manifest("Endpoints", "web", namespace="n"), manifest("Service", "web", namespace="n")]
+    assert [orphan.kind for orphan in orphans(found, state())] == ["Service"]
+
+
 def test_an_object_that_is_listed_twice_is_told_once() -> None:
     """Some kinds are served by several groups or versions at once."""
     assert len(orphans([manifest("ConfigMap", "a", namespace="n")] * 2, state())) == 1

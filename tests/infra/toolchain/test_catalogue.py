@@ -21,6 +21,7 @@ MODULES = {
     "kube-router": "github.com/k3s-io/kube-router/v2",
     "local-path": "sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
     "umoci": "github.com/opencontainers/umoci",
+    "crane": "github.com/google/go-containerregistry",
     "coredns": "github.com/coredns/coredns",
     "cert-manager": "github.com/cert-manager/cert-manager",
     "kueue": "sigs.k8s.io/kueue",

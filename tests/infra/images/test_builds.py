@@ -1,65 +1,22 @@
-"""An image's archive is what containerd imports, the same from the same input, and made whole or not at all."""
+"""A built image's archive is what containerd imports, the same from the same input, and made whole or not at all."""
 
 import dataclasses as dc
-import io
-import json
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import images, toolchain
+from infra import images
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
-from infra.images import oci
+from infra.images import archives, builds
 from infra.images.layer import Layer
 from infra.images.recipes import USER, Recipe
 from infra.toolchain import cache
+from tests.infra.images.conftest import BUSYBOX, PAUSE, Archive, quiet
 from tests.infra.toolchain.tiny import write_program
-
-BUSYBOX = "docker.io/library/busybox:1.35.0"
-PAUSE = "registry.k8s.io/pause:3.10"
-
-
-def quiet(line: str) -> None:
-    """Take a line of progress and do nothing with it."""
-
-
-@pytest.fixture(autouse=True)
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the test an empty cache, and on PATH the real umoci and the static program of the pause image."""
-    programs = toolchain.resolve("umoci", "pause", say=quiet).values()
-    monkeypatch.setenv("PATH", os.pathsep.join([*(str(one.parent) for one in programs), os.environ["PATH"]]))
-    monkeypatch.setenv("KIBAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-class Archive:
-    """An OCI archive with one image of one layer, read back."""
-
-    def __init__(self, path: Path) -> None:
-        self._files = _files(path.read_bytes())
-        self.index = json.loads(self._files["index.json"])
-        manifest = self._blob(self.index["manifests"][0])
-        self.config = self._blob(manifest["config"])["config"]
-        (layer,) = manifest["layers"]
-        with tarfile.open(fileobj=io.BytesIO(self._content(layer))) as entries:
-            self.layer = {entry.name: entry for entry in entries}
-
-    def _content(self, descriptor: Mapping[str, Any]) -> bytes:
-        return self._files["blobs/" + descriptor["digest"].replace(":", "/")]
-
-    def _blob(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._content(descriptor))
-        return found
-
-
-def _files(content: bytes) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(content)) as whole:
-        return {entry.name: whole.extractfile(entry).read() for entry in whole}  # type: ignore[union-attr]
 
 
 def left(folder: Path) -> list[Path]:
@@ -70,7 +27,7 @@ def left(folder: Path) -> list[Path]:
 def changed(monkeypatch: pytest.MonkeyPatch, reference: str, **values: Any) -> Recipe:  # noqa: ANN401 - as dc.replace
     """Put another recipe in the place of one."""
     recipe = dc.replace(images.RECIPES[reference], **values)
-    monkeypatch.setattr(oci, "RECIPES", {reference: recipe})
+    monkeypatch.setattr(archives, "RECIPES", {reference: recipe})
     return recipe
 
 
@@ -135,19 +92,6 @@ def test_another_recipe_is_another_archive(monkeypatch: pytest.MonkeyPatch) -> N
     assert images.archive(PAUSE, say=quiet) != first
 
 
-def test_the_tools_of_an_image_can_be_asked_for() -> None:
-    """A caller can have them built while it does other things: what goes in, then what assembles it."""
-    assert images.tools(PAUSE) == ("pause", "umoci")
-    assert images.tools(BUSYBOX) == ("umoci",)
-
-
-@pytest.mark.parametrize("ask", [images.tools, images.archive])
-def test_an_unknown_reference_is_named_beside_those_that_exist(ask: Any) -> None:  # noqa: ANN401 - two signatures
-    """A reference without a recipe is refused with the list of those that have one."""
-    with pytest.raises(BadInput, match=r"'nginx:1.29' has no recipe; accepted: docker.io/library/busybox:1.35.0, .*"):
-        ask("nginx:1.29")
-
-
 @pytest.mark.parametrize(("reference", "here"), [(BUSYBOX, "1.35.0"), (PAUSE, "3.10.0")])
 def test_a_pin_that_does_not_exist_is_refused(
     empty: Path, monkeypatch: pytest.MonkeyPatch, reference: str, here: str
@@ -172,7 +116,7 @@ def test_without_busybox_the_package_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_busybox_with_shared_libraries_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is linked to libraries could not start in an image that has none."""
-    monkeypatch.setattr(oci, "_check", lambda *_: None)
+    monkeypatch.setattr(builds, "_check", lambda *_: None)
     (tmp_path / "busybox").symlink_to(str(shutil.which("ls")))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(CouldNotRun, match=r"needs shared libraries, .* \(busybox-static\)"):

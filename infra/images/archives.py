@@ -1,0 +1,68 @@
+"""Decides how an image comes: from the cache, else from its registry where that gives it, else built by its recipe.
+
+So a machine behind an air gap gets the images that have a recipe, and any other machine gets upstream's.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from infra import console
+from infra.errors import CouldNotRun
+from infra.images import builds, pulls
+from infra.images.recipes import RECIPES, Recipe
+from infra.toolchain.progress import Say
+
+How = Literal["pulled", "built"]
+
+
+def archive(reference: str, *, say: Say = console.say) -> Path:
+    """The image's OCI archive, pulled or built where it is missing.
+
+    The name of a built one's file is a digest of all that determines it. Raises BadInput for what is no full
+    reference, CouldNotRun for an image that can neither be pulled nor has a recipe, and what building it raises.
+    """
+    found = pulls.cached(reference) or _built(reference)
+    if found:
+        return found
+    obstacle = pulls.obstacle(reference)
+    if obstacle is None:
+        try:
+            return pulls.pull(reference, say)
+        except pulls.Refused as refused:
+            recipe = _recipe(reference, str(refused))
+            say(f"images: {reference} cannot be pulled ({refused}); building it")
+    else:
+        recipe = _recipe(reference, obstacle)
+    return builds.build(recipe, say)
+
+
+def tools(reference: str) -> tuple[str, ...]:
+    """The tools that `archive` will use, for a caller that has them made meanwhile; none where the cache has the image.
+
+    `archive` resolves them itself too: a registry that answers may yet refuse the image, which then needs the tools
+    of its build. Raises BadInput and CouldNotRun as `archive` does.
+    """
+    if pulls.cached(reference) or _built(reference):
+        return ()
+    obstacle = pulls.obstacle(reference)
+    return ("crane",) if obstacle is None else builds.tools(_recipe(reference, obstacle))
+
+
+def how(reference: str) -> How | None:
+    """How the archive in the cache came to be; None where there is none."""
+    if pulls.cached(reference):
+        return "pulled"
+    return "built" if _built(reference) else None
+
+
+def _built(reference: str) -> Path | None:
+    return builds.cached(RECIPES[reference]) if reference in RECIPES else None
+
+
+def _recipe(reference: str, obstacle: str) -> Recipe:
+    if reference not in RECIPES:
+        raise CouldNotRun(
+            f"image {reference} cannot be pulled ({obstacle}) and has no recipe; accepted: an image that its registry "
+            f"gives, or {', '.join(RECIPES)}; correct the name, or sign in to the registry; nothing was changed"
+        )
+    return RECIPES[reference]
