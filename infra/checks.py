@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra import paths, toolchain
+from infra import paths, system, toolchain
 from infra.console import say
 from infra.errors import RunFailed
 
@@ -25,6 +25,8 @@ def run(*, full: bool, report: str | None, arguments: Sequence[str]) -> None:
     arguments: passed to pytest; where any are given, pytest alone is run.
     Raises RunFailed naming the check.
     """
+    if not system.no_real_node():
+        system.ensure(say=say)
     toolchain.resolve(*toolchain.TOOLS, say=say)
     if not arguments:
         _check("ruff", "check", "--quiet")

@@ -126,7 +126,7 @@ def job(name: str, team: str, gpus: int, **pod_spec: Any) -> str:  # noqa: ANN40
             "restartPolicy": "Never",
             "nodeSelector": {"kiban.dev/pool": "a100"},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [
                 {
                     "name": "train",

@@ -26,6 +26,7 @@ ONE_NODE = Nodes(system=SystemNodes(count=1))
 BUSYBOX = "busybox:1.35.0"
 RESTRICTED = {
     "runAsNonRoot": True,
+    "runAsUser": 65532,  # an image that was pulled may be root's
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
