@@ -24,7 +24,10 @@ def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
     on = target.meant(name, on) or (name if on_kind else None)
     environment = target.environment(name, on)
     if isinstance(environment.cluster, EmbeddedCluster):
-        cluster_up(environment.cluster.name, name, on_kind=on_kind, say=say)
+        cluster = environment.cluster.name
+        cluster_up(cluster, name, on_kind=on_kind, say=say)
+        if cluster not in kind.names() and not embedded.runs_pods(cluster):
+            say(f"{name}: without Kueue and cert-manager, since no pod runs on cluster {cluster}")
     return target.resolve(name, on)
 
 

@@ -331,6 +331,20 @@ def test_the_loss_of_every_process_is_made_good(real: Kubectl, cluster: Cluster)
     delete(real, "pod/reads", "pod/writes", "pvc/kept")
 
 
+def test_without_a_real_node_one_line_says_so(cluster_home: Path) -> None:
+    """Where there is to be none, or can be none, the cluster comes up all the same and says why in a line."""
+    assert cluster_home.is_dir()
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIBAN_REAL_NODE", "0")
+        embedded.up("without", ONE_NODE, say=said.append)
+        assert embedded.status("without").ready
+        assert "kubelet" not in [process.name for process in embedded.status("without").processes]
+        embedded.down("without", say=said.append)
+    (line,) = [line for line in said if "simulated nodes only" in line]
+    assert "KIBAN_REAL_NODE=0" in line
+
+
 def leavings(*clusters: str) -> dict[str, set[str]]:
     """Return what these clusters could leave on the machine."""
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
