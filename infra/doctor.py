@@ -6,12 +6,13 @@ It asks nothing of the network, and changes nothing but to load a kernel module 
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import psutil
 
 from infra import paths, system, toolchain
+from infra.system import packages
 from infra.toolchain import cache, catalogue, golang, network
 
 Item = dict[str, Any]
@@ -20,6 +21,7 @@ _MEMORY = 2 * catalogue.GB
 """Bytes for `up local`: the control plane takes 0.5 GB and Kueue 0.4; the node, other pods and the engine the rest."""
 _PATIENCE = 10.0  # seconds for the Docker daemon
 _KIND = "--kind"
+_DEBIAN = "images of Debian"
 
 
 def items() -> list[Item]:
@@ -31,13 +33,17 @@ def items() -> list[Item]:
         _disk(unbuilt),
         _memory(),
         *_real_node(),
+        *_packages(_DEBIAN, packages.DEBIAN_IMAGES),
         _docker(),
     ]
 
 
 def healthy(found: Collection[Item]) -> bool:
-    """Whether `kiban up local` finds all that it needs for a real node; kind is another way, and does not count."""
-    return all(item["ok"] for item in found if item["needed_for"] != _KIND)
+    """Whether `kiban up local` finds all that it needs for a real node.
+
+    kind is another way, and images of Debian are built for an environment that names one: they do not count.
+    """
+    return all(item["ok"] for item in found if not item["needed_for"].startswith((_KIND, _DEBIAN)))
 
 
 def _item(check: str, needed_for: str = "kiban", *, ok: bool, found: str, remedy: str | None = None) -> Item:
@@ -53,11 +59,15 @@ def _item(check: str, needed_for: str = "kiban", *, ok: bool, found: str, remedy
 def _real_node() -> Iterator[Item]:
     for condition in system.conditions():
         yield _item(condition.name, "a real node", ok=condition.ok, found=condition.found, remedy=condition.remedy)
-    for package in system.PACKAGES:
+    yield from _packages("a real node", system.PACKAGES)
+
+
+def _packages(needed_for: str, needed: Iterable[system.Package]) -> Iterator[Item]:
+    for package in needed:
         path = package.found()
         yield _item(
             package.name,
-            f"a real node: {package.purpose}",
+            f"{needed_for}: {package.purpose}",
             ok=path is not None,
             found=str(path or f"no {', '.join(package.programs)}"),
             remedy=system.remedy([package]),

@@ -1,28 +1,45 @@
 """Builds an image from its recipe into an OCI archive, cached by its content.
 
-What writes the image format is umoci, offline.
+What writes the image format is umoci, offline. What its layers are made of is layer.py's and debian.py's matter.
 """
 
 import dataclasses as dc
-import functools
 import hashlib
 import json
 import os
 import shutil
 import struct
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from infra import console, paths, toolchain
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
-from infra.images import oci
-from infra.images.layer import Layer
-from infra.images.recipes import USER, Busybox, GoTool, Recipe
+from infra.images import oci, pypi
+from infra.images.debian import DebianLayers
+from infra.images.layer import Layer, digest
+from infra.images.recipes import USER, Busybox, Debian, GoTool, Recipe
 from infra.toolchain import TOOLS, cache, on_path, running
 from infra.toolchain.progress import Say
 
 _LAYOUT = "layout"
 _PT_INTERP = 3
+
+
+class Layers(Protocol):
+    """The layers of an image, before they are made."""
+
+    @property
+    def determinants(self) -> list[object]:
+        """All that determines them, for JSON."""
+
+    @property
+    def space(self) -> int:
+        """Bytes of disk that making an image of them takes."""
+
+    def make(self, scratch: Path, say: Say) -> Sequence[Path]:
+        """Make them as uncompressed archives, the lowest first; some may lie elsewhere, for other images too."""
 
 
 def tools(recipe: Recipe) -> tuple[str, ...]:
@@ -35,7 +52,7 @@ def cached(recipe: Recipe) -> Path | None:
     try:
         if isinstance(recipe.content, GoTool) and toolchain.find(recipe.content.name) is None:
             return None
-        target = _target(recipe, _layer(recipe, console.say))
+        target = _target(recipe, _layers(recipe, console.say))
     except KibanError:  # what goes in is not to be had, or not as the recipe pins it: `build` says so
         return None
     return target if target.exists() else None
@@ -45,29 +62,32 @@ def build(recipe: Recipe, say: Say) -> Path:
     """The image's archive, built where it is missing, with the tools that it is made of.
 
     The file's name is a digest of all that determines the image. Raises BadInput for a pin that does not exist and a
-    full disk, CouldNotRun where a program that goes in is not to be had, RunFailed where umoci fails, and what
-    building a tool raises.
+    full disk, CouldNotRun where a program that goes in is not to be had, RunFailed where a program that builds it
+    fails, and what building a tool raises.
     """
-    layer = _layer(recipe, say)
-    target = _target(recipe, layer)
+    layers = _layers(recipe, say)
+    target = _target(recipe, layers)
     if target.exists():
         return target
     umoci = toolchain.resolve("umoci", say=say)["umoci"]
     what = f"image {recipe.reference}"
-    needed = 3 * layer.program.stat().st_size  # in the layer, in the layout, in the archive
-    if cache.free() < needed:
-        raise cache.full(what, needed)
+    if cache.free() < layers.space:
+        raise cache.full(what, layers.space)
     with cache.claimed(target, what, say) as scratch:
         if not target.exists():
             began = time.monotonic()
-            _assemble(recipe, layer, umoci, scratch)
+            _assemble(recipe, layers.make(scratch, say), umoci, scratch)
             cache.place(oci.pack(scratch / _LAYOUT), target)
             say(f"images: {recipe.reference} built in {time.monotonic() - began:.0f} s")
     return target
 
 
-def _layer(recipe: Recipe, say: Say) -> Layer:
+def _layers(recipe: Recipe, say: Say) -> Layers:
     """What goes in: the program of exactly the recipe's version."""
+    if isinstance(recipe.content, Debian):
+        name, version = pypi.pin(recipe.content.requirements)
+        _check(recipe, name, version)
+        return DebianLayers(recipe.content)
     match recipe.content:
         case GoTool(name):
             _check(recipe, name, TOOLS[name].version if name in TOOLS else None)
@@ -111,37 +131,22 @@ def _is_linked(program: Path) -> bool:
     return any(struct.unpack_from("<I", table, size * each)[0] == _PT_INTERP for each in range(count))
 
 
-def _target(recipe: Recipe, layer: Layer) -> Path:
+def _target(recipe: Recipe, layers: Layers) -> Path:
     """Where the archive is, or will be: twelve hex digits of all that determines it, its own code among that."""
-    files = {path: _digest(content) for path, content in layer.files().items()}
-    code = [_digest(Path(__file__).with_name(name)) for name in ("builds.py", "layer.py", "oci.py")]
-    what = [dc.asdict(recipe), files, list(layer.links), TOOLS["umoci"].version, code]
+    code = [digest(Path(__file__).with_name(name)) for name in ("builds.py", "layer.py", "oci.py")]
+    what = [dc.asdict(recipe), layers.determinants, TOOLS["umoci"].version, code]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     return paths.cache() / "images" / f"built-{key}.tar"
 
 
-def _digest(content: Path | bytes) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    state = content.stat()
-    return _file_digest(content, state.st_mtime_ns, state.st_size)
-
-
-@functools.cache  # 0.2 s for a large program, asked several times
-def _file_digest(file: Path, _mtime: int, _size: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _assemble(recipe: Recipe, layer: Layer, umoci: Path, scratch: Path) -> None:
+def _assemble(recipe: Recipe, layers: Iterable[Path], umoci: Path, scratch: Path) -> None:
     """Make the OCI layout, in scratch/layout."""
-    layer.write(scratch / "layer.tar")
     image = f"--image={_LAYOUT}:{recipe.reference}"
     labels = {"source": recipe.source, "version": recipe.version, "title": recipe.reference}
     for arguments in (
         ("init", f"--layout={_LAYOUT}"),
         ("new", image),
-        ("raw", "add-layer", image, "--compress=none", "layer.tar"),
+        *(("raw", "add-layer", image, "--compress=none", layer) for layer in layers),
         (
             "config",
             image,
@@ -149,6 +154,7 @@ def _assemble(recipe: Recipe, layer: Layer, umoci: Path, scratch: Path) -> None:
             "--config.workingdir=/",
             *(f"--config.entrypoint={word}" for word in recipe.entrypoint),
             *(f"--config.cmd={word}" for word in recipe.command),
+            *(f"--config.env={variable}" for variable in recipe.environment),
             *(f"--config.label=org.opencontainers.image.{name}={value}" for name, value in labels.items()),
         ),
         ("gc", f"--layout={_LAYOUT}"),

@@ -1,7 +1,7 @@
 """The images as data: what each is made of, and what it runs.
 
-A recipe's tag is upstream's. The programs that are put in are pinned elsewhere (infra/toolchain/catalogue.py, the
-distribution); `version` says which of them the recipe was made for, and any other is refused.
+A recipe's tag is upstream's. What is put in is pinned elsewhere (infra/toolchain/catalogue.py, the distribution,
+infra/images/requirements); `version` says which of it the recipe was made for, and any other is refused.
 """
 
 import dataclasses as dc
@@ -25,6 +25,37 @@ class Busybox:
 
 
 @dc.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A release of Debian.
+
+    python, glibc: the versions of its python3 and libc6 packages, which decide what wheels run on it.
+    """
+
+    name: str
+    python: str
+    glibc: str
+
+
+BOOKWORM = Suite(name="bookworm", python="3.11", glibc="2.36")
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Debian:
+    """PyPI packages on a root file system of Debian that all images of a suite share.
+
+    packages: Debian's own that they need besides, in a layer between the two.
+    requirements: a file in infra/images/requirements named for the package that the image is of, which pins that
+    package and all that it needs, with hashes.
+    space: bytes of disk that the build takes.
+    """
+
+    suite: Suite
+    requirements: str
+    space: int
+    packages: tuple[str, ...] = ()
+
+
+@dc.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """An image of one program.
 
@@ -32,15 +63,17 @@ class Recipe:
     path: where upstream's image has the program.
     source: where its source is published, for the image's label.
     entrypoint, command: as upstream's image has them; a pod's `command` and `args` replace them.
+    environment: NAME=VALUE that a user without a home of its own needs.
     """
 
     reference: str
-    content: GoTool | Busybox
+    content: GoTool | Busybox | Debian
     version: str
     path: str
     source: str
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
 
 def _tool(reference: str, name: str, version: str, path: str, source: str) -> Recipe:
@@ -85,6 +118,36 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                     "https://github.com/cert-manager/cert-manager",
                 )
                 for name in ("controller", "cainjector", "webhook")
+            ),
+            *(
+                _tool(
+                    f"quay.io/argoproj/{image}:v3.7.18",
+                    tool,
+                    "3.7.18",
+                    f"/bin/{tool}",
+                    "https://github.com/argoproj/argo-workflows",
+                )
+                for image, tool in (
+                    ("workflow-controller", "workflow-controller"),
+                    ("argoexec", "argoexec"),
+                    ("argocli", "argo"),
+                )
+            ),
+            _tool(
+                "ghcr.io/versity/versitygw:v1.0.14",
+                "versitygw",
+                "1.0.14",
+                "/app/versitygw",
+                "https://github.com/versity/versitygw",
+            ),
+            Recipe(
+                reference="ghcr.io/mlflow/mlflow:v3.17.2",
+                content=Debian(suite=BOOKWORM, requirements="mlflow.txt", space=2_500_000_000),
+                version="3.17.2",
+                path="/usr/local/bin/mlflow",
+                source="https://github.com/mlflow/mlflow",
+                command=("python3",),
+                environment=("HOME=/tmp",),
             ),
         )
     },

@@ -1,4 +1,4 @@
-"""The system packages that a real node needs: whether they are there, and their installation where apt can do it."""
+"""The system packages that a real node or an image needs: whether they are there, and their installation by apt."""
 
 import dataclasses as dc
 import os
@@ -21,9 +21,10 @@ class Package:
     """A system package.
 
     name: Debian's and Ubuntu's.
-    programs: executables that are there when it is.
+    programs: executables that are there when it is; of one that is data alone, its files.
     places: search paths, in one of which all of its programs are.
     static: whether its first program must run where no library is, in an image.
+    data: whether its files are not to be executed.
     """
 
     name: str
@@ -31,11 +32,13 @@ class Package:
     purpose: str
     places: tuple[str, ...] = (PATH,)
     static: bool = False
+    data: bool = False
 
     def found(self) -> Path | None:
         """Its first program, where all of them are there."""
+        mode = os.F_OK if self.data else os.F_OK | os.X_OK
         for place in self.places:
-            programs = [shutil.which(name, path=place) for name in self.programs]
+            programs = [shutil.which(name, mode, place) for name in self.programs]
             if programs[0] and all(programs):
                 first = Path(programs[0])
                 return None if self.static and _is_dynamic(first) else first
@@ -62,11 +65,22 @@ PACKAGES = (
     Package(name="util-linux", programs=("nsenter", "unshare"), purpose="namespaces"),
     Package(name="mount", programs=("mount", "umount"), purpose="volumes"),
 )
+"""What a real node needs."""
+
+DEBIAN_KEYS = Package(
+    name="debian-archive-keyring",
+    programs=("debian-archive-keyring.gpg",),
+    purpose="signatures of Debian's mirrors",
+    places=("/usr/share/keyrings",),
+    data=True,
+)
+DEBIAN_IMAGES = (Package(name="mmdebstrap", programs=("mmdebstrap",), purpose="root file systems"), DEBIAN_KEYS)
+"""What an image of Debian needs when it is built here."""
 
 
-def missing() -> tuple[Package, ...]:
-    """The packages of which a program is missing."""
-    return tuple(package for package in PACKAGES if not package.found())
+def missing(packages: Sequence[Package] | None = None) -> tuple[Package, ...]:
+    """The packages, or else a real node's, of which a program is missing."""
+    return tuple(package for package in (PACKAGES if packages is None else packages) if not package.found())
 
 
 def cni_plugins() -> Path:
@@ -85,24 +99,25 @@ def remedy(packages: Sequence[Package]) -> str:
     return f"run: {sudo}apt-get install --yes {' '.join(package.name for package in packages)}"
 
 
-def ensure(*, say: Say) -> None:
-    """Install the packages that are missing, by apt.
+def ensure(needed: Sequence[Package] | None = None, *, by: str = "a real node", say: Say) -> None:
+    """Install the packages, or else a real node's, that are missing, by apt.
 
+    by: what needs them, for the message.
     Raises CouldNotRun naming them and what to do where that is turned off (KIBAN_NO_APT=1, KIBAN_OFFLINE=1), needs
     root or another package manager, or fails. Ctrl-C lets apt leave its packages in order first.
     """
-    packages = missing()
+    packages = missing(needed)
     if not packages:
         return
     forbidden = _forbidden()
     if forbidden:
-        raise CouldNotRun(f"a real node needs {_named(packages)}, not all here, and {forbidden}; {remedy(packages)}")
+        raise CouldNotRun(f"{by} needs {_named(packages)}, not all here, and {forbidden}; {remedy(packages)}")
     instead = " in place of one that is not static" if any(package.replaces() for package in packages) else ""
     say(f"installing {_named(packages)}{instead} by apt (KIBAN_NO_APT=1 turns this off)")
     failure = apt.install(_install(packages), path=PATH, say=say)
     if failure:
         raise CouldNotRun(f"apt could not install {_named(packages)}: {failure}; {remedy(packages)}")
-    left = missing()
+    left = missing(needed)
     if left:
         raise CouldNotRun(f"apt installed {_named(left)}, but a program of it is not where it belongs; {remedy(left)}")
 

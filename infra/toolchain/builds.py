@@ -6,7 +6,9 @@ Reads go.mod and go.sum, never writes them: what is not pinned there is not buil
 import hashlib
 import json
 import re
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra import console, paths
@@ -24,12 +26,13 @@ _NO_NETWORK = re.compile(
 
 def key(tool: Tool, go: Go) -> str:
     """Twelve hex digits of all that determines the binary: pins, own source, package, flags, Go, platform."""
+    added = {name for names in tool.additions.values() for name in names.values()}
     files = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(tool.folder.iterdir())
-        if file.name in {"go.mod", "go.sum"} or file.suffix == ".go"
+        if file.name in {"go.mod", "go.sum", *added} or file.suffix == ".go"
     }
-    what = [go.version, golang.determinants(), tool.package, tool.ldflags, sorted(tool.embeds.items()), files]
+    what = [go.version, golang.determinants(), tool.package, tool.ldflags, sorted(tool.additions.items()), files]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -47,12 +50,11 @@ def build(tool: Tool, go: Go, scratch: Path, progress: Progress) -> Path:
     check_space(tool)
     out = scratch / "out"
     out.mkdir()
-    family = _Family(f"{tool.name} {tool.version}", tool.folder, go, scratch / "tmp", progress)
+    family = _Family(f"{tool.name} {tool.version}", tool.folder, go, scratch, progress)
     progress.doing("building from pinned modules")
-    overlay = scratch / "overlay.json"
-    replaced = {str(tool.folder / name): str(family.module(held) / path) for name, (held, path) in tool.embeds.items()}
-    overlay.write_text(json.dumps({"Replace": replaced}))
-    family.run("build", "-overlay", overlay, "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
+    for module, files in tool.additions.items():
+        family.add(module, files)
+    family.run("build", "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
     return out
 
 
@@ -63,19 +65,22 @@ def module_folder(family: str, module: str, say: Say = console.say) -> Path:
     """
     with tempfile.TemporaryDirectory(prefix="kiban-") as scratch, shown(module, say) as progress:
         pins = catalogue.MODULES / family
-        return _Family(module, pins, golang.known(), Path(scratch) / "tmp", progress).module(module)
+        return _Family(module, pins, golang.known(), Path(scratch), progress).module(module)
 
 
 class _Family:
-    """Go, run in the folder of a family's go.mod. what: what it is run for, as messages name it."""
+    """Go, run in a copy of the folder of a family's go.mod. what: what it is run for, as messages name it."""
 
-    def __init__(self, what: str, folder: Path, go: Go, scratch: Path, progress: Progress) -> None:
+    def __init__(self, what: str, pins: Path, go: Go, scratch: Path, progress: Progress) -> None:
         self._what = what
-        self._folder = folder
+        self._pins = pins
+        self._folder = scratch / "family"
+        _copy(pins, self._folder)
         self._progress = progress
         self._program = golang.installed(go, progress.say, progress.tick)
-        scratch.mkdir()
-        self._environment = golang.environment(go, scratch)
+        temporary = scratch / "tmp"
+        temporary.mkdir()
+        self._environment = golang.environment(go, temporary)
 
     def run(self, *arguments: str | Path) -> str:
         """What Go prints."""
@@ -83,13 +88,30 @@ class _Family:
             [self._program, *arguments], environment=self._environment, folder=self._folder, tick=self._progress.tick
         )
         if ended.status != 0:
-            raise _failure(self._what, self._folder / "go.sum", ended.output, self._progress)
+            raise _failure(self._what, self._pins / "go.sum", ended.output, self._progress)
         return ended.output
 
     def module(self, path: str) -> Path:
         """The folder of a module in the module cache, checked against go.sum when it is downloaded."""
         self.run("mod", "download", path)
         return Path(self.run("list", "-m", "-f", "{{.Dir}}", path).strip())
+
+    def add(self, module: str, files: Mapping[str, str]) -> None:
+        """Put files of the family into a copy of a module, and build that copy instead; see `Tool.additions`."""
+        original, copy = self.module(module), self._folder / module
+        _copy(original, copy)
+        for path, name in files.items():
+            _copy(self._folder / name, copy / path)
+        self.run("mod", "edit", f"-replace={module}=./{module}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, or a folder's files, without modes: a checkout and a module cache may be read-only."""
+    for file in (source, *source.rglob("*")):
+        if file.is_file():
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
 
 
 def check_space(tool: Tool) -> None:

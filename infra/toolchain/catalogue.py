@@ -28,6 +28,8 @@ SPACE: Mapping[str, int] = MappingProxyType(
         "coredns": 3 * GB // 2,
         "cert-manager": 3 * GB,
         "kueue": 7 * GB // 2,
+        "argo": 11 * GB // 2,
+        "versitygw": GB,
     },
 )
 """Bytes that a family's first build takes: modules, compiled packages, binaries (measured with Go 1.26.8)."""
@@ -61,7 +63,8 @@ class Tool:
     version: without a leading v.
     version_args: what makes it print its version; empty for a Pulumi plugin, which answers over gRPC only; None for a
         Go program that has no such flag: what Go has written into it is read instead.
-    embeds: files that its own main.go embeds but that a pinned module carries: name -> (module, path in it).
+    additions: modules that are built from a copy, checked against go.sum before, with files of the family put into it:
+        module -> path in it -> name beside go.mod.
     release: None where the project publishes no checksum of its binaries.
     systems: where it runs (Go's names); empty for everywhere.
     """
@@ -72,7 +75,7 @@ class Tool:
     version: str
     ldflags: str = "-s -w"
     version_args: tuple[str, ...] | None = ("--version",)
-    embeds: Mapping[str, tuple[str, str]] = dc.field(default_factory=dict)
+    additions: Mapping[str, Mapping[str, str]] = dc.field(default_factory=dict)
     release: Release | None = None
     systems: tuple[str, ...] = ()
 
@@ -139,6 +142,34 @@ def _containerd(name: str, version_arg: str = "--version") -> Tool:
     )
 
 
+_ARGO = "github.com/argoproj/argo-workflows/v3"
+ARGO = "3.7.18"
+
+
+def _argo(name: str) -> Tool:
+    return Tool(
+        name=name,
+        family="argo",
+        package=f"{_ARGO}/cmd/{name}",
+        version=ARGO,
+        ldflags=_stamped(
+            f"{_ARGO}.version=v{ARGO}",
+            f"{_ARGO}.gitTag=v{ARGO}",
+            f"{_ARGO}.gitCommit=66e32e5cc367f223e2ecf4fbe852b95eaed83034",
+            f"{_ARGO}.gitTreeState=clean",  # all four, else it is v3.7.18+unknown
+        ),
+        version_args=("version",),
+        additions={
+            _ARGO: {
+                "workflow/executor/osspecific/signal_linux.go": "signal_linux.go",
+                "ui/dist/app/index.html": "index.html",
+            },
+        },
+        systems=_LINUX,
+        # no release: upstream's are .gz files of one program, and of the command `argo` only
+    )
+
+
 _PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 _CONTAINERREGISTRY = "github.com/google/go-containerregistry"
 
@@ -189,14 +220,11 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             Tool(
                 name="pulumi-resource-kubernetes",
                 family="provider",
-                package=".",
+                package=f"{_PROVIDER}/cmd/pulumi-resource-kubernetes",
                 version="4.25.0",
                 ldflags=_stamped(f"{_PROVIDER}/pkg/version.Version=v4.25.0"),
                 version_args=(),
-                embeds={
-                    name: (_PROVIDER, f"cmd/pulumi-resource-kubernetes/{name}")
-                    for name in ("schema.json", "terraform-mapping.json")
-                },
+                additions={_PROVIDER: {"cmd/pulumi-resource-kubernetes/main.go": "main.go"}},
                 release=Release(
                     base=_github("pulumi/pulumi-kubernetes"),
                     archive="pulumi-resource-kubernetes-v{version}-{os}-{arch}.tar.gz",
@@ -294,6 +322,24 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 version="0.19.2",
                 ldflags=_stamped("sigs.k8s.io/kueue/pkg/version.GitVersion=v0.19.2"),
                 version_args=None,
+                systems=_LINUX,
+            ),
+            _argo("workflow-controller"),
+            _argo("argoexec"),
+            _argo("argo"),
+            Tool(
+                name="versitygw",
+                family="versitygw",
+                package="github.com/versity/versitygw/cmd/versitygw",
+                version="1.0.14",
+                ldflags=_stamped("main.Version=1.0.14"),
+                release=Release(
+                    base=_github("versity/versitygw"),
+                    archive="versitygw_v{version}_Linux_{arch}.tar.gz",
+                    checksums="checksums.txt",
+                    member="versitygw_v{version}_Linux_{arch}/versitygw",
+                    architectures={"amd64": "x86_64"},
+                ),
                 systems=_LINUX,
             ),
         )

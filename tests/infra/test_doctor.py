@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import doctor, paths, system
-from infra.system import Condition
+from infra.system import Condition, packages
 from infra.toolchain import cache, catalogue, golang
 
 GOOD = Condition(name="kernel", ok=True, found="6.1.0", remedy="start a newer one")
@@ -21,7 +21,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cache, "free", lambda: 100 * catalogue.GB)
     monkeypatch.setattr(system, "conditions", lambda: iter([GOOD]))
     monkeypatch.setattr(system, "PACKAGES", [dc.replace(p, places=(str(tmp_path),)) for p in system.PACKAGES])
-    for program in (program for package in system.PACKAGES for program in package.programs):
+    of_images = [dc.replace(p, places=(str(tmp_path),)) for p in packages.DEBIAN_IMAGES]
+    monkeypatch.setattr(packages, "DEBIAN_IMAGES", of_images)
+    for program in (program for package in (*system.PACKAGES, *of_images) for program in package.programs):
         (tmp_path / program).touch(0o755)
     return tmp_path
 
@@ -49,6 +51,15 @@ def test_every_package_is_a_check_of_its_own(folder: Path) -> None:
     assert (found["ok"], found["found"]) == (False, "no ipset")
     assert found["remedy"] == system.remedy([one for one in system.PACKAGES if one.name == "ipset"])
     assert item("runc")["found"] == str(folder / "runc")
+
+
+def test_what_only_images_of_debian_need_does_not_make_the_status_1(folder: Path) -> None:
+    """It is told what they need and what to do: an environment without such an image can do without."""
+    (folder / "mmdebstrap").unlink()
+    assert not item("mmdebstrap")["ok"]
+    assert item("mmdebstrap")["needed_for"].startswith("images of Debian")
+    assert "mmdebstrap" in item("mmdebstrap")["remedy"]
+    assert doctor.healthy(doctor.items())
 
 
 def test_a_condition_that_is_not_met_makes_the_status_1(monkeypatch: pytest.MonkeyPatch) -> None:

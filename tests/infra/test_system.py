@@ -159,6 +159,25 @@ def test_what_is_there_is_not_asked_for(debian: Machine) -> None:
     assert debian.calls[0].endswith("--no-remove nftables iptables")
 
 
+def test_what_else_needs_packages_gets_those_alone(debian: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of Debian asks for its own, of which one is data and not executable; a message names who needs them."""
+    folder = str(debian.bin)
+    needed = [dc.replace(package, places=(folder,)) for package in packages.DEBIAN_IMAGES]
+    monkeypatch.setenv("KIBAN_NO_APT", "1")
+    with pytest.raises(CouldNotRun) as caught:
+        packages.ensure(needed, by="an image", say=debian.said.append)
+    assert str(caught.value) == (
+        "an image needs mmdebstrap, debian-archive-keyring, not all here, and KIBAN_NO_APT=1 forbids installing; "
+        "run: apt-get install --yes mmdebstrap debian-archive-keyring"
+    )
+    monkeypatch.delenv("KIBAN_NO_APT")
+    debian.apt_get(
+        f"install) touch {folder}/mmdebstrap {folder}/debian-archive-keyring.gpg; chmod +x {folder}/mmdebstrap ;;"
+    )
+    packages.ensure(needed, by="an image", say=debian.said.append)
+    assert debian.calls == ["install --yes --no-install-recommends --no-remove mmdebstrap debian-archive-keyring"]
+
+
 def test_apt_asks_nothing_and_restarts_nothing(debian: Machine, tmp_path: Path) -> None:
     """No question of debconf or dpkg can stop it, and no service of the machine is restarted for it."""
     debian.apt_get(f'install) env > {tmp_path}/environment; echo "$*" > {tmp_path}/arguments; brings ;;')

@@ -257,7 +257,7 @@ def test_a_container_that_would_run_as_root_says_why_it_does_not(real: Kubectl) 
         found = status.failing_items(real.get("pods", namespace="default"))
         return next((str(each["why"]) for each in found if each["failing"] == "default/root"), "")
 
-    until(lambda: "run as root" in why(), seconds=30, what="the reason", every=0.3)
+    until(lambda: "non-root" in why(), seconds=30, what="the reason", every=0.3)
     real.run("delete", "--namespace=default", "pod/root")
 
 

@@ -31,15 +31,15 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Archive:
-    """An OCI archive with one image of one layer, read back."""
+    """An OCI archive with one image, read back. `layer` is the topmost; `digests` are all layers', the lowest first."""
 
     def __init__(self, path: Path) -> None:
         self._files = _files(path.read_bytes())
         self.index = json.loads(self._files["index.json"])
         manifest = self._blob(self.index["manifests"][0])
         self.config = self._blob(manifest["config"])["config"]
-        (layer,) = manifest["layers"]
-        with tarfile.open(fileobj=io.BytesIO(self._content(layer))) as entries:
+        self.digests = [layer["digest"] for layer in manifest["layers"]]
+        with tarfile.open(fileobj=io.BytesIO(self._content(manifest["layers"][-1]))) as entries:
             self.layer = {entry.name: entry for entry in entries}
 
     def _content(self, descriptor: Mapping[str, Any]) -> bytes:

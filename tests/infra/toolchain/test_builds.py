@@ -1,5 +1,6 @@
 """What is missing is built once, whole or not at all, whoever asks and whatever happens meanwhile."""
 
+import dataclasses as dc
 import os
 import signal
 import sys
@@ -24,6 +25,18 @@ list) [ -e go.mod ] && echo /modules/example.com/m@v1.0.0 ;;
 esac
 """
 """A Go that knows of one module."""
+GO_REPLACE = """#!/bin/sh
+echo "$$ $*" >> "$FAKE/calls"
+case $1 in
+env) echo go1.26.9; exit ;;
+list) echo "$FAKE/original"; exit ;;
+mod) [ "$2" = download ] || echo "$3" >> go.mod; exit ;;
+esac
+while [ "$1" != -o ]; do shift; done
+cd "$(sed -n 's/-replace=.*=//p' go.mod)"
+printf '#!/bin/sh\\necho %s %s\\n' "$(cat name)" "$(cat deep/version)" > "$2" && chmod +x "$2"
+"""
+"""A Go that builds what a replaced module says."""
 
 
 def quiet(line: str) -> None:
@@ -267,6 +280,36 @@ def test_a_module_that_cannot_be_had_is_named(bench: Bench, monkeypatch: pytest.
     monkeypatch.setenv("FAKE_MISSING", "module lookup disabled by GOPROXY=off")
     with pytest.raises(CouldNotRun, match=r"example\.com/m: its modules are not all in the module cache"):
         toolchain.module_folder("tiny", "example.com/m", say=quiet)
+
+
+def test_files_are_added_to_a_copy_of_a_module(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool is built from a module with added files; the module in the cache and the pins stay as they are."""
+    (bench.bin / "go").write_text(GO_REPLACE)
+    original, pins = bench.root / "original", bench.modules / "tiny"
+    (original / "deep").mkdir(parents=True)
+    (original / "name").write_text("tiny")
+    (original / "deep" / "version").write_text("0.0.0")
+    (original / "deep").chmod(0o555)
+    (pins / "own").write_text("1.2.3")
+    before = (pins / "go.mod").read_text()
+    added = dc.replace(TINY, additions={"example.com/m": {"deep/version": "own"}})
+    monkeypatch.setattr(catalogue, "TOOLS", {"tiny": added})
+    assert "echo tiny 1.2.3" in toolchain.resolve("tiny", say=quiet)["tiny"].read_text()
+    assert (original / "deep" / "version").read_text() == "0.0.0"
+    assert (pins / "go.mod").read_text() == before
+    assert not bench.scratch()
+
+
+def test_a_module_of_another_checksum_is_not_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go does not check a copy, so the module is checked before it is copied, and nothing is built where that fails."""
+    (bench.bin / "go").write_text(GO_LIST)
+    monkeypatch.setenv("FAKE_MISSING", "verifying example.com/m@v1.0.0: checksum mismatch")
+    added = dc.replace(TINY, additions={"example.com/m": {"main.go": "main.go"}})
+    monkeypatch.setattr(catalogue, "TOOLS", {"tiny": added})
+    with pytest.raises(BadInput, match=r"module example\.com/m@v1\.0\.0 has"):
+        toolchain.resolve("tiny", say=quiet)
+    assert not bench.calls("build")
+    assert not bench.scratch()
 
 
 def test_listing_builds_nothing(bench: Bench) -> None:

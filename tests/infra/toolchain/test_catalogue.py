@@ -25,6 +25,10 @@ MODULES = {
     "coredns": "github.com/coredns/coredns",
     "cert-manager": "github.com/cert-manager/cert-manager",
     "kueue": "sigs.k8s.io/kueue",
+    "workflow-controller": "github.com/argoproj/argo-workflows/v3",
+    "argoexec": "github.com/argoproj/argo-workflows/v3",
+    "argo": "github.com/argoproj/argo-workflows/v3",
+    "versitygw": "github.com/versity/versitygw",
 }
 """The module that gives a tool its version; k8s.io/kubernetes where it is not here."""
 every = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
@@ -58,8 +62,17 @@ def test_each_tool_is_built_by_its_family(tool: Tool) -> None:
     """The package is a tool of the family's go.mod, so that tidying keeps its pins, or the family's own main."""
     package = tool.package
     assert package == "." or package in (tool.folder / "go.mod").read_text()
-    assert (package == ".") == (tool.folder / "main.go").exists()
+    assert (package == "." or "main.go" in _added(tool)) == (tool.folder / "main.go").exists()
     assert tool.family in SPACE
+
+
+@every
+def test_what_is_added_to_modules_is_there(tool: Tool) -> None:
+    """Files are added to modules that the family pins, and every file beside go.mod is used."""
+    mod = (tool.folder / "go.mod").read_text()
+    assert all(f"{module} v" in mod for module in tool.additions)
+    own = {"main.go"} if tool.package == "." else set()
+    assert {file.name for file in tool.folder.iterdir()} - {"go.mod", "go.sum"} == _added(tool) | own
 
 
 def test_no_family_is_left_over() -> None:
@@ -79,3 +92,13 @@ def test_versions_reach_the_binary(tool: Tool) -> None:
     """Where the linker sets the version, it is the pinned one."""
     stamped = re.findall(r"[vV]ersion=v?(\S+)", tool.ldflags)
     assert all(version == tool.version for version in stamped)
+
+
+def test_a_workflows_pods_get_the_executor_of_the_controllers_version() -> None:
+    """What the controller calls its executor's image by is the tag that upstream has for this version."""
+    flags = TOOLS["workflow-controller"].ldflags
+    assert f"-X {MODULES['argoexec']}.version=v{TOOLS['argoexec'].version} " in flags
+
+
+def _added(tool: Tool) -> set[str]:
+    return {name for files in tool.additions.values() for name in files.values()}

@@ -23,19 +23,31 @@ def test_the_key_changes_with_each_pinned_file(bench: Bench, file: str) -> None:
     assert builds.key(TINY, GO) != before
 
 
+def test_the_key_changes_with_what_is_added_to_a_module(bench: Bench) -> None:
+    """An added file determines the binary, whatever its name ends in; another file of the folder does not."""
+    page, other = (bench.modules / "tiny" / name for name in ("page.html", "other.html"))
+    page.write_text("before")
+    tool = dc.replace(TINY, additions={"example.com/m": {"ui/page.html": "page.html"}})
+    before = builds.key(tool, GO)
+    other.write_text("new")
+    assert builds.key(tool, GO) == before
+    page.write_text("after")
+    assert builds.key(tool, GO) != before
+
+
 @pytest.mark.parametrize(
     ("tool", "go"),
     [
         (dc.replace(TINY, package="./cmd"), GO),
         (dc.replace(TINY, ldflags="-s"), GO),
-        (dc.replace(TINY, embeds={"schema.json": ("example.com/m", "schema.json")}), GO),
+        (dc.replace(TINY, additions={"example.com/m": {"page.html": "go.mod"}}), GO),
         (TINY, Go("1.26.10", None)),
     ],
-    ids=["package", "flags", "embedded file", "Go version"],
+    ids=["package", "flags", "added file", "Go version"],
 )
 @pytest.mark.usefixtures("bench")
 def test_the_key_changes_with_each_choice(tool: catalogue.Tool, go: Go) -> None:
-    """Package, flags, embedded files and Go's version determine the binary."""
+    """Package, flags, files added to modules and Go's version determine the binary."""
     assert builds.key(tool, go) != builds.key(TINY, GO)
 
 
