@@ -155,6 +155,7 @@ def _kubelet(at: Layout) -> dict[str, object]:
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,  # never: an image built here cannot be pulled again
         "imageGCLowThresholdPercent": 99,
+        "syncFrequency": "2s",  # how soon a changed Secret is seen in a pod; by default up to two minutes
         "maxPods": _PODS,
         "serializeImagePulls": False,
         "registryPullQPS": 0,
