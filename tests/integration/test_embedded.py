@@ -15,6 +15,8 @@ import pytest
 
 from infra.clusters import Cluster, embedded
 from infra.clusters.embedded import controlplane, processes, record
+from infra.clusters.embedded.api import Api
+from infra.clusters.embedded.layout import layout
 from infra.clusters.embedded.network import Loopback, Namespace
 from infra.clusters.nodes import Nodes
 from infra.clusters.waiting import until
@@ -113,6 +115,19 @@ def test_up_again_changes_nothing(shared_cluster: Cluster) -> None:
     assert embedded.up("shared", POOLS, say=said.append) == shared_cluster
     after = pids("shared"), record.load(embedded.folder("shared")), (embedded.folder("shared") / "cluster.json").stat()
     assert (before, said) == (after, [])
+
+
+def test_a_connection_that_was_ended_is_made_anew(shared_cluster: Cluster) -> None:
+    """The API server ends connections that are idle; the next request meets that and asks again."""
+    where = embedded.folder("shared")
+    known = record.load(where)
+    assert known is not None
+    api = Api(layout(where, known).server, pki=where / "pki")
+    first = api.get("/api/v1/namespaces/kube-system")
+    api._local.connection.sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as its other end does
+    assert (
+        api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"] == first["metadata"]["uid"] == shared_cluster.uid
+    )
 
 
 def test_clusters_side_by_side_do_not_meet(named: Named, shared_cluster: Cluster) -> None:

@@ -98,8 +98,9 @@ class Api:
         if connection is None:
             connection = http.client.HTTPSConnection(self._address, context=self._tls)
             self._local.connection = connection
+        kept = connection.sock is not None
         connection.timeout = seconds
-        if connection.sock is not None:
+        if kept:
             connection.sock.settimeout(seconds)
         try:
             connection.request(method, path, body, headers)
@@ -107,6 +108,9 @@ class Api:
             content: bytes = answer.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()  # the next request starts afresh
+            if kept and not isinstance(error, TimeoutError):
+                # the API server ends what was idle for three minutes; every request here may be made twice
+                return self._send(method, path, body, headers, seconds=seconds)
             raise Unanswered(f"{method} {path.partition('?')[0]}: no answer from {self._address} ({error})") from error
         if answer.status >= http.client.BAD_REQUEST:
             raise Refused(answer.status, f"{method} {path.partition('?')[0]}: {_reason(answer.status, content)}")
