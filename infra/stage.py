@@ -26,7 +26,7 @@ def open_for(name: str, on: str | None, *, on_kind: bool, say: Say) -> Target:
     if isinstance(environment.cluster, EmbeddedCluster):
         cluster = environment.cluster.name
         cluster_up(cluster, name, on_kind=on_kind, say=say)
-        if cluster not in kind.names() and not embedded.runs_pods(cluster):
+        if not target.runs_pods(cluster):
             say(f"{name}: without Kueue and cert-manager, since no pod runs on cluster {cluster}")
     return target.resolve(name, on)
 

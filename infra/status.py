@@ -90,7 +90,7 @@ def pending_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[
     taken = usage(pods)
     return [
         {
-            "pending": f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
+            "pending": _path(pod),
             "asks": ", ".join(f"{units} {name}" for name, units in sorted(requests(pod).items())) or "no devices",
             "why": why_pending(pod, nodes, taken),
             "source": "scheduler",
@@ -122,8 +122,12 @@ def why_queued(workload: Object) -> str:
 
 def failing_items(pods: Iterable[Object]) -> list[dict[str, Any]]:
     """An item a pod that has a node and cannot start or stay up there, with the kubelet's words why."""
-    found = {f"{pod['metadata']['namespace']}/{pod['metadata']['name']}": _why_failing(pod) for pod in pods}
+    found = {_path(pod): _why_failing(pod) for pod in pods}
     return [{"failing": name, "why": why} for name, why in found.items() if why]
+
+
+def _path(pod: Object) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 def _why_failing(pod: Object) -> str | None:

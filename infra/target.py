@@ -88,9 +88,14 @@ def environment(name: str, on: str | None = None) -> Environment:
     if on:
         found = found.on(EmbeddedCluster(name=on))
     match found.cluster:
-        case EmbeddedCluster(name=cluster) if cluster not in kind.names() and not embedded.runs_pods(cluster):
+        case EmbeddedCluster(name=cluster) if not runs_pods(cluster):
             return found.without_controllers()
     return found
+
+
+def runs_pods(cluster: str) -> bool:
+    """Whether pods run for real on the cluster of that name that Kiban makes, or will once it is there."""
+    return cluster in kind.names() or embedded.runs_pods(cluster)
 
 
 def locate(environment: Environment) -> Cluster:

@@ -14,7 +14,6 @@ COREDNS = "registry.k8s.io/coredns/coredns:v1.12.4"
 IMAGES = "/api/v1/namespaces/kube-system/configmaps/" + placement.NAME
 PROVISIONER = "kiban.dev/local-path"
 _WATCH = ["get", "list", "watch"]
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _ROLES: dict[str, list[Rule]] = {
     "kiban:kube-router": [
@@ -53,11 +52,9 @@ _COREFILE = """.:53 {
 
 def permissions() -> dict[str, Object]:
     """What the node's own processes and its DNS may do."""
-    found = {f"{_RBAC}/clusterroles/{name}": rbac.role(name, rules) for name, rules in _ROLES.items()}
-    for name in _ROLES:
-        user = _COREDNS_USER if name == "kiban:coredns" else name
-        found[f"{_RBAC}/clusterrolebindings/{name}"] = rbac.binding(name, role=name, user=user)
-    return found
+    users = {name: name for name in _ROLES} | {"kiban:coredns": _COREDNS_USER}
+    roles = (rbac.role(name, rules) for name, rules in _ROLES.items())
+    return dict(roles) | dict(rbac.binding(name, role=name, user=user) for name, user in users.items())
 
 
 def rules(images: Iterable[str]) -> dict[str, Object]:

@@ -1,17 +1,18 @@
-"""Permissions of an embedded cluster's own processes, as manifests."""
+"""Permissions of an embedded cluster's own processes, each as the path to apply it to and its manifest."""
 
 from collections.abc import Iterable
 
 from infra.clusters.embedded.api import Object
 
 _GROUP = "rbac.authorization.k8s.io"
+_PATH = f"/apis/{_GROUP}/v1"
 Rule = tuple[str, list[str], list[str]]
 """API group, resources, verbs."""
 
 
-def role(name: str, rules: Iterable[Rule]) -> Object:
+def role(name: str, rules: Iterable[Rule]) -> tuple[str, Object]:
     """A ClusterRole."""
-    return {
+    return f"{_PATH}/clusterroles/{name}", {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "ClusterRole",
         "metadata": {"name": name},
@@ -19,9 +20,9 @@ def role(name: str, rules: Iterable[Rule]) -> Object:
     }
 
 
-def binding(name: str, *, role: str, user: str) -> Object:
+def binding(name: str, *, role: str, user: str) -> tuple[str, Object]:
     """A ClusterRoleBinding of one user, or of one service account by its user name."""
-    return {
+    return f"{_PATH}/clusterrolebindings/{name}", {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": name},

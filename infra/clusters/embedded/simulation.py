@@ -11,7 +11,6 @@ from infra.clusters.embedded.rbac import Rule
 
 _FINGERPRINT = "kiban.dev/fingerprint"
 _NODES = "/api/v1/nodes"
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _OURS = "?labelSelector=kiban.dev/simulated%3Dtrue"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _ROLE: list[Rule] = [
@@ -31,9 +30,9 @@ def prepare(api: Api) -> None:
     A kubelet that had one makes it again.
     """
     kwok, kubelets = "kiban:kwok", "kiban:kube-apiserver-kubelet-client"
-    api.apply(f"{_RBAC}/clusterroles/{kwok}", rbac.role(kwok, _ROLE))
+    api.apply(*rbac.role(kwok, _ROLE))
     for user, role in ((kwok, kwok), (kubelets, "system:kubelet-api-admin")):
-        api.apply(f"{_RBAC}/clusterrolebindings/{user}", rbac.binding(user, role=role, user=user))
+        api.apply(*rbac.binding(user, role=role, user=user))
     api.delete(_LEASES)
 
 
