@@ -217,11 +217,12 @@ def test_a_job_lands_on_its_pool_and_others_say_why_they_wait(checkout: Checkout
 
         kubectl("apply", "-f", "-", stdin=job("promised", "language", 8))
         soon(lambda: admitted(checkout, "language", "promised"), what="what was promised")
-        assert [name for name in ("fits", "borrows") if admitted(checkout, "vision", name)] == ["fits"]
+        # Kueue takes back from the Job admitted last, or from either when both were within the same second.
+        (left,) = [name for name in ("fits", "borrows") if admitted(checkout, "vision", name)]
 
         kubectl("apply", "-f", "-", stdin=job("urgent", "vision", 8, priorityClassName="kiban-serving"))
         soon(lambda: admitted(checkout, "vision", "urgent"), what="the urgent Job")
-        assert not admitted(checkout, "vision", "fits")
+        assert not admitted(checkout, "vision", left)
     finally:
         for team in ("vision", "language"):
             kubectl("-n", f"team-{team}", "delete", "jobs", "--all", "--wait=true")
