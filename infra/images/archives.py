@@ -9,7 +9,7 @@ from typing import Literal
 from infra import console
 from infra.errors import CouldNotRun
 from infra.images import builds, pulls
-from infra.images.recipes import RECIPES, Recipe
+from infra.images.recipes import RECIPES, Recipe, Upon
 from infra.toolchain.progress import Say
 
 How = Literal["pulled", "built"]
@@ -21,7 +21,7 @@ def archive(reference: str, *, say: Say = console.say) -> Path:
     The name of a built one's file is a digest of all that determines it. Raises BadInput for what is no full
     reference, CouldNotRun for an image that can neither be pulled nor has a recipe, and what building it raises.
     """
-    found = pulls.cached(reference) or _built(reference)
+    found = _cached(reference)
     if found:
         return found
     obstacle = pulls.obstacle(reference)
@@ -33,7 +33,8 @@ def archive(reference: str, *, say: Say = console.say) -> Path:
             say(f"images: {reference} cannot be pulled ({refused}); building it")
     else:
         recipe = _recipe(reference, obstacle)
-    return builds.build(recipe, say)
+    upon = archive(recipe.content.base, say=say) if isinstance(recipe.content, Upon) else None
+    return builds.build(recipe, say, upon=upon)
 
 
 def tools(reference: str) -> tuple[str, ...]:
@@ -42,10 +43,19 @@ def tools(reference: str) -> tuple[str, ...]:
     `archive` resolves them itself too: a registry that answers may yet refuse the image, which then needs the tools
     of its build. Raises BadInput and CouldNotRun as `archive` does.
     """
-    if pulls.cached(reference) or _built(reference):
+    if _cached(reference):
         return ()
     obstacle = pulls.obstacle(reference)
-    return ("crane",) if obstacle is None else builds.tools(_recipe(reference, obstacle))
+    if obstacle is None:
+        return ("crane",)
+    recipe = _recipe(reference, obstacle)
+    below = tools(recipe.content.base) if isinstance(recipe.content, Upon) else ()
+    return tuple(dict.fromkeys((*below, *builds.tools(recipe))))
+
+
+def obtainable(reference: str) -> bool:
+    """Whether the image is here, or its registry answers, or it has a recipe. Raises BadInput as `archive` does."""
+    return reference in RECIPES or _cached(reference) is not None or pulls.obstacle(reference) is None
 
 
 def how(reference: str) -> How | None:
@@ -55,8 +65,18 @@ def how(reference: str) -> How | None:
     return "built" if _built(reference) else None
 
 
+def _cached(reference: str) -> Path | None:
+    return pulls.cached(reference) or _built(reference)
+
+
 def _built(reference: str) -> Path | None:
-    return builds.cached(RECIPES[reference]) if reference in RECIPES else None
+    recipe = RECIPES.get(reference)
+    if recipe is None:
+        return None
+    if not isinstance(recipe.content, Upon):
+        return builds.cached(recipe)
+    upon = _cached(recipe.content.base)
+    return builds.cached(recipe, upon=upon) if upon else None
 
 
 def _recipe(reference: str, obstacle: str) -> Recipe:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import struct
+import tarfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from infra import console, paths, toolchain
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.images import oci, pypi
 from infra.images.debian import DebianLayers
-from infra.images.layer import Layer, digest
-from infra.images.recipes import USER, Busybox, Debian, GoTool, Recipe
+from infra.images.layer import Files, Layer, digest
+from infra.images.recipes import Busybox, Debian, GoTool, Recipe, Upon
 from infra.toolchain import TOOLS, cache, on_path, running
 from infra.toolchain.progress import Say
 
@@ -47,35 +48,41 @@ def tools(recipe: Recipe) -> tuple[str, ...]:
     return (recipe.content.name, "umoci") if isinstance(recipe.content, GoTool) else ("umoci",)
 
 
-def cached(recipe: Recipe) -> Path | None:
-    """The archive that was built before, of the program that is here; nothing is made."""
+def cached(recipe: Recipe, *, upon: Path | None = None) -> Path | None:
+    """The archive that was built before, of what is here; nothing is made. upon: as for `build`."""
     try:
         if isinstance(recipe.content, GoTool) and toolchain.find(recipe.content.name) is None:
             return None
-        target = _target(recipe, _layers(recipe, console.say))
+        target = _target(recipe, _layers(recipe, console.say), upon)
     except KibanError:  # what goes in is not to be had, or not as the recipe pins it: `build` says so
         return None
     return target if target.exists() else None
 
 
-def build(recipe: Recipe, say: Say) -> Path:
+def build(recipe: Recipe, say: Say, *, upon: Path | None = None) -> Path:
     """The image's archive, built where it is missing, with the tools that it is made of.
 
+    upon: the archive of the image below it, where its content is upon one.
     The file's name is a digest of all that determines the image. Raises BadInput for a pin that does not exist and a
     full disk, CouldNotRun where a program that goes in is not to be had, RunFailed where a program that builds it
     fails, and what building a tool raises.
     """
     layers = _layers(recipe, say)
-    target = _target(recipe, layers)
+    target = _target(recipe, layers, upon)
     if target.exists():
         return target
     umoci = toolchain.resolve("umoci", say=say)["umoci"]
     what = f"image {recipe.reference}"
-    if cache.free() < layers.space:
-        raise cache.full(what, layers.space)
+    space = layers.space + (2 * upon.stat().st_size if upon else 0)
+    if cache.free() < space:
+        raise cache.full(what, space)
     with cache.claimed(target, what, say) as scratch:
         if not target.exists():
             began = time.monotonic()
+            if upon:
+                with tarfile.open(upon) as below:
+                    below.extractall(scratch / _LAYOUT, filter="data")
+                oci.name(scratch / _LAYOUT, recipe.reference)
             _assemble(recipe, layers.make(scratch, say), umoci, scratch)
             cache.place(oci.pack(scratch / _LAYOUT), target)
             say(f"images: {recipe.reference} built in {time.monotonic() - began:.0f} s")
@@ -84,11 +91,19 @@ def build(recipe: Recipe, say: Say) -> Path:
 
 def _layers(recipe: Recipe, say: Say) -> Layers:
     """What goes in: the program of exactly the recipe's version."""
-    if isinstance(recipe.content, Debian):
-        name, version = pypi.pin(recipe.content.requirements)
-        _check(recipe, name, version)
-        return DebianLayers(recipe.content)
     match recipe.content:
+        case Debian(requirements=requirements):
+            if requirements:
+                _check(recipe, *pypi.pin(requirements))
+            else:
+                name, _, version = recipe.content.packages[0].partition("=")
+                _check(recipe, name, version.removesuffix("*"))
+            return DebianLayers(recipe.content)
+        case Upon(files=folder, into=into):
+            files = Files(folder=paths.ROOT / folder, into=into)
+            if not files.determinants[0]:
+                raise BadInput(f"image {recipe.reference}: no file in {folder}; accepted: a folder that has some")
+            return files
         case GoTool(name):
             _check(recipe, name, TOOLS[name].version if name in TOOLS else None)
             layer = Layer(program=toolchain.resolve(name, say=say)[name], path=recipe.path)
@@ -131,27 +146,27 @@ def _is_linked(program: Path) -> bool:
     return any(struct.unpack_from("<I", table, size * each)[0] == _PT_INTERP for each in range(count))
 
 
-def _target(recipe: Recipe, layers: Layers) -> Path:
+def _target(recipe: Recipe, layers: Layers, upon: Path | None) -> Path:
     """Where the archive is, or will be: twelve hex digits of all that determines it, its own code among that."""
     code = [digest(Path(__file__).with_name(name)) for name in ("builds.py", "layer.py", "oci.py")]
-    what = [dc.asdict(recipe), layers.determinants, TOOLS["umoci"].version, code]
+    what = [dc.asdict(recipe), layers.determinants, upon.name if upon else None, TOOLS["umoci"].version, code]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     return paths.cache() / "images" / f"built-{key}.tar"
 
 
 def _assemble(recipe: Recipe, layers: Iterable[Path], umoci: Path, scratch: Path) -> None:
-    """Make the OCI layout, in scratch/layout."""
+    """Make the OCI layout, in scratch/layout, upon the image that is there already, if one is."""
     image = f"--image={_LAYOUT}:{recipe.reference}"
+    new = (("init", f"--layout={_LAYOUT}"), ("new", image))
     labels = {"source": recipe.source, "version": recipe.version, "title": recipe.reference}
     for arguments in (
-        ("init", f"--layout={_LAYOUT}"),
-        ("new", image),
+        *(() if (scratch / _LAYOUT).exists() else new),
         *(("raw", "add-layer", image, "--compress=none", layer) for layer in layers),
         (
             "config",
             image,
-            f"--config.user={USER}",
-            "--config.workingdir=/",
+            f"--config.user={recipe.user}",
+            *("--config.workingdir=/", "--clear=config.entrypoint", "--clear=config.cmd"),
             *(f"--config.entrypoint={word}" for word in recipe.entrypoint),
             *(f"--config.cmd={word}" for word in recipe.command),
             *(f"--config.env={variable}" for variable in recipe.environment),

@@ -34,14 +34,15 @@ _OPTIONS = (
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     f'--customize-hook=echo "{ACCOUNT}" >> "$1/etc/passwd"; echo "{GROUP}" >> "$1/etc/group"',
     '--customize-hook=cd "$1/etc"; rm -rf hostname resolv.conf apt/sources.list* apt/apt.conf.d/99mmdebstrap',
+    '--customize-hook=rm -f "$1"/etc/ssl/*/ssl-cert-snakeoil.*; chroot "$1" find /etc/ssl/certs -xtype l -delete',
 )
-"""The last of them takes out what is this machine's."""
+"""The last two take out what is this machine's, a key that the package ssl-cert has made among that."""
 _ENCLOSED = ("unshare", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child")
 """So that the end of mmdebstrap, however it comes, is the end of its mounts: the scratch folder is removed after it."""
 _PUBLIC = "http://deb.debian.org/"
 _PARTS = {"": "debian", "-updates": "debian", "-security": "debian-security"}
 """What a suite consists of, and the folder of the public mirror that has it."""
-_NO_PACKAGE = re.compile(r"Unable to locate package|has no installation candidate")
+_NO_PACKAGE = re.compile(r"Unable to locate package|has no installation candidate|Version '.*' for '.*' was not found")
 _NO_MIRROR = re.compile(r"Failed to fetch|Unable to fetch|Could not (?:resolve|connect)")
 
 
@@ -55,60 +56,72 @@ class DebianLayers:
     @property
     def determinants(self) -> list[object]:
         """All that determines them but the versions of Debian's packages."""
-        below = _key(self._content.suite, self._content.packages)
+        below = _key(self._content.suite, self._content)
+        if self._content.requirements is None:
+            return [below]
         return [below, digest(pypi.FOLDER / self._content.requirements), digest(Path(pypi.__file__))]
 
     def make(self, scratch: Path, say: Say) -> Sequence[Path]:
-        """Make those that are missing, the topmost in the scratch folder.
+        """Make those that are missing, the one of PyPI's packages in the scratch folder.
 
         Raises CouldNotRun where that cannot be done here (not root, no mmdebstrap, no mirror or index), BadInput for a
         package that does not exist and a full disk, RunFailed for any other failure.
         """
-        suite, chosen = self._content.suite, self._content.packages
-        base = _base(suite, say)
-        between = (_addition(suite, chosen, base, say),) if chosen else ()
-        return (base, *between, pypi.layer(self._content.requirements, suite, scratch, say))
+        content = self._content
+        layers = [_base(content.suite, say)]
+        if content.packages:
+            layers.append(_addition(content, layers[0], say))
+        if content.requirements:
+            layers.append(pypi.layer(content.requirements, content.suite, scratch, say))
+        return layers
 
 
 def _base(suite: Suite, say: Say) -> Path:
-    target = _place(suite, ())
+    target = _place(suite)
     if not target.exists():
         what = f"Debian {suite.name}"
         with cache.claimed(target, what, say) as scratch:
             if not target.exists():
-                cache.place(_bootstrap(what, suite, (), scratch, say), target)
+                cache.place(_bootstrap(what, suite, None, scratch, say), target)
     return target
 
 
-def _addition(suite: Suite, chosen: Sequence[str], base: Path, say: Say) -> Path:
-    target = _place(suite, chosen)
+def _addition(content: Debian, base: Path, say: Say) -> Path:
+    target = _place(content.suite, content)
     if not target.exists():
-        what = f"Debian {suite.name} with {', '.join(chosen)}"
+        what = f"Debian {content.suite.name} with {', '.join(content.packages)}"
         with cache.claimed(target, what, say) as scratch:
             if not target.exists():
-                whole = _bootstrap(what, suite, chosen, scratch, say)
+                whole = _bootstrap(what, content.suite, content, scratch, say)
                 _write_difference(whole, base, scratch / "difference.tar")
                 cache.place(scratch / "difference.tar", target)
     return target
 
 
-def _place(suite: Suite, chosen: Sequence[str]) -> Path:
-    return paths.cache() / "images" / f"debian-{_key(suite, chosen)}.tar"
+def _place(suite: Suite, content: Debian | None = None) -> Path:
+    return paths.cache() / "images" / f"debian-{_key(suite, content)}.tar"
 
 
-def _key(suite: Suite, chosen: Sequence[str]) -> str:
-    what = [suite.name, sorted(chosen), golang.architecture(), digest(Path(__file__)), ACCOUNT, GROUP]
+def _key(suite: Suite, content: Debian | None) -> str:
+    own = [sorted(content.packages), content.prepare] if content else []
+    what = [suite.name, own, golang.architecture(), digest(Path(__file__)), ACCOUNT, GROUP]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
-def _bootstrap(what: str, suite: Suite, chosen: Sequence[str], scratch: Path, say: Say) -> Path:
+def _bootstrap(what: str, suite: Suite, content: Debian | None, scratch: Path, say: Say) -> Path:
     """Make a root file system as an archive in the scratch folder: the same bytes from the same Debian packages."""
     _require(what, say)
     if cache.free() < _SPACE:
         raise cache.full(what, _SPACE)
     target = scratch / "root.tar"
     fetching = _machine_options("apt-config", "dump", "Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until")
-    options = [*_OPTIONS, *(f"--aptopt={line}" for line in fetching), f"--include={','.join((*_BASE, *chosen))}"]
+    chosen, prepare = (content.packages, content.prepare) if content else ((), ())
+    options = [
+        *_OPTIONS,
+        *(f"--aptopt={line}" for line in fetching),
+        *(f'--essential-hook=cd "$1"; {command}' for command in prepare),
+        f"--include={','.join((*_BASE, *chosen))}",
+    ]
     command: list[str | Path] = [*_ENCLOSED, "mmdebstrap", *options, suite.name, target, *_mirrors(suite)]
     environment = {
         **os.environ,

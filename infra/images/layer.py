@@ -1,4 +1,4 @@
-"""The layer of an image of one static program: that, and the few files that programs expect around them.
+"""Layers of one static program, with the few files that programs expect around them, and of a folder of files.
 
 The same input gives the same bytes: fixed order, owner and time.
 """
@@ -76,6 +76,41 @@ class Layer:
                 link = entry(str(PurePosixPath(self.path).with_name(name)), 0o777, tarfile.SYMTYPE)
                 link.linkname = PurePosixPath(self.path).name
                 layer.addfile(link)
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Files:
+    """What is in a folder, at a path in the image: regular files, readable by all; no compiled Python."""
+
+    folder: Path
+    into: str
+
+    @property
+    def determinants(self) -> list[object]:
+        """All that determines it, for JSON."""
+        return [{path: digest(file) for path, file in self._found().items()}, self.into]
+
+    @property
+    def space(self) -> int:
+        """Bytes that making an image of it takes: in the layer, in the layout, in the archive."""
+        return 3 * sum(file.stat().st_size for file in self._found().values())
+
+    def make(self, scratch: Path, _say: Say) -> tuple[Path]:
+        """Make it, in the scratch folder."""
+        found, made = self._found(), scratch / "layer.tar"
+        with tarfile.open(made, "w", format=tarfile.PAX_FORMAT) as layer:
+            for folder in folders(found):
+                layer.addfile(folder)
+            for path, file in found.items():
+                added = entry(path, 0o644, tarfile.REGTYPE)
+                added.size = file.stat().st_size
+                with file.open("rb") as content:
+                    layer.addfile(added, content)
+        return (made,)
+
+    def _found(self) -> dict[str, Path]:
+        files = (file for file in self.folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        return {str(PurePosixPath(self.into, *file.relative_to(self.folder).parts)): file for file in sorted(files)}
 
 
 def entry(path: str, mode: int, kind: bytes) -> tarfile.TarInfo:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 USER = 65532
-"""Who runs in every image: a number, since the kubelet cannot tell whether a name is root's (runAsNonRoot)."""
+"""Who runs in an image: a number, since the kubelet cannot tell whether a name is root's (runAsNonRoot)."""
 
 
 @dc.dataclass(frozen=True)
@@ -36,23 +36,39 @@ class Suite:
     glibc: str
 
 
+MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 BOOKWORM = Suite(name="bookworm", python="3.11", glibc="2.36")
 
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Debian:
-    """PyPI packages on a root file system of Debian that all images of a suite share.
+    """Packages on a root file system of Debian that all images of a suite share.
 
-    packages: Debian's own that they need besides, in a layer between the two.
-    requirements: a file in infra/images/requirements named for the package that the image is of, which pins that
-    package and all that it needs, with hashes.
+    packages: Debian's own, as apt-get takes them, in a layer upon that. What the image is of comes first, as
+    NAME=VERSION*, where it is no PyPI package.
+    prepare: shell commands that run in the root's folder before those packages are installed.
+    requirements: a file in infra/images/requirements named for the PyPI package that the image is of, which pins that
+    package and all that it needs, with hashes; the topmost layer.
     space: bytes of disk that the build takes.
     """
 
     suite: Suite
-    requirements: str
     space: int
     packages: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
+    requirements: str | None = None
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Upon:
+    """Another image with a layer of files upon it.
+
+    base: its reference. files: a folder of this repository. into: where the image has what is in that folder.
+    """
+
+    base: str
+    files: str
+    into: str
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -60,20 +76,22 @@ class Recipe:
     """An image of one program.
 
     reference: upstream's full name and tag, as a pod's manifest resolves it.
-    path: where upstream's image has the program.
+    path: where upstream's image has the program, or the files of the topmost layer.
+    user: the number of the user who runs it.
     source: where its source is published, for the image's label.
     entrypoint, command: as upstream's image has them; a pod's `command` and `args` replace them.
     environment: NAME=VALUE that a user without a home of its own needs.
     """
 
     reference: str
-    content: GoTool | Busybox | Debian
+    content: GoTool | Busybox | Debian | Upon
     version: str
     path: str
     source: str
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    user: int = USER
 
 
 def _tool(reference: str, name: str, version: str, path: str, source: str) -> Recipe:
@@ -141,12 +159,41 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "https://github.com/versity/versitygw",
             ),
             Recipe(
-                reference="ghcr.io/mlflow/mlflow:v3.17.2",
+                reference=MLFLOW,
                 content=Debian(suite=BOOKWORM, requirements="mlflow.txt", space=2_500_000_000),
                 version="3.17.2",
                 path="/usr/local/bin/mlflow",
                 source="https://github.com/mlflow/mlflow",
                 command=("python3",),
+                environment=("HOME=/tmp",),
+            ),
+            Recipe(
+                reference="docker.io/library/postgres:15.20-bookworm",
+                content=Debian(
+                    suite=BOOKWORM,
+                    packages=("postgresql-15=15.20*",),
+                    prepare=(
+                        # as upstream numbers them; Debian would give the package's account a number of its own
+                        "echo postgres:x:999:999::/var/lib/postgresql:/bin/bash >> etc/passwd",
+                        "echo postgres:x:999: >> etc/group",
+                        "mkdir etc/postgresql-common",
+                        "echo create_main_cluster = false > etc/postgresql-common/createcluster.conf",
+                    ),
+                    space=1_500_000_000,
+                ),
+                version="15.20",
+                path="/usr/lib/postgresql/15/bin/postgres",
+                source="https://tracker.debian.org/pkg/postgresql-15",
+                command=("/usr/lib/postgresql/15/bin/postgres",),
+                user=999,
+            ),
+            Recipe(
+                reference="ghcr.io/kiban-dev/reference-pipeline:0.1.0",
+                content=Upon(base=MLFLOW, files="pipelines/reference/steps", into="/opt/kiban/steps"),
+                version="0.1.0",
+                path="/opt/kiban/steps",
+                source="https://github.com/kiban-dev/kiban",
+                entrypoint=("python3",),
                 environment=("HOME=/tmp",),
             ),
         )

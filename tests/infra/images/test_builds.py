@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from infra import images
+from infra import images, paths
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.images import archives, builds
 from infra.images.layer import Layer
-from infra.images.recipes import USER, Recipe
+from infra.images.recipes import USER, Recipe, Upon
 from infra.toolchain import cache
 from tests.infra.images.conftest import BUSYBOX, PAUSE, Archive, quiet
 from tests.infra.toolchain.tiny import write_program
+
+STEPS = "example.com/steps:0.1.0"
 
 
 def left(folder: Path) -> list[Path]:
@@ -148,6 +150,61 @@ def test_where_umoci_fails_nothing_is_kept(
     with pytest.raises(error, match=said):
         images.archive(PAUSE, say=quiet)
     assert not left(tmp_path / "cache")
+
+
+@pytest.fixture(name="steps")
+def _steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a repository, from which an image upon BusyBox's is made."""
+    folder = tmp_path / "repository" / "steps"
+    (folder / "inner" / "__pycache__").mkdir(parents=True)
+    (folder / "train.py").write_text("print('trained')\n")
+    (folder / "inner" / "data.csv").write_text("1,2\n")
+    (folder / "inner" / "__pycache__" / "train.pyc").write_bytes(b"compiled")
+    monkeypatch.setattr(paths, "ROOT", folder.parent)
+    recipe = Recipe(
+        reference=STEPS,
+        content=Upon(base=BUSYBOX, files="steps", into="/opt/steps"),
+        version="0.1.0",
+        path="/opt/steps",
+        source="https://example.com/steps",
+        entrypoint=("sh",),
+    )
+    monkeypatch.setattr(archives, "RECIPES", {STEPS: recipe, BUSYBOX: images.RECIPES[BUSYBOX]})
+    return folder
+
+
+@pytest.mark.usefixtures("steps")
+def test_an_image_upon_another_has_its_layers_and_one_of_files() -> None:
+    """It is under its own name, runs its own entry point, and shares what is below; compiled Python stays out."""
+    image, base = (Archive(images.archive(reference, say=quiet)) for reference in (STEPS, BUSYBOX))
+    (manifest,) = image.index["manifests"]
+    assert manifest["annotations"] == {"org.opencontainers.image.ref.name": STEPS}
+    assert image.digests[:-1] == base.digests
+    assert set(image.layer) == {"opt", "opt/steps", "opt/steps/inner", "opt/steps/inner/data.csv", "opt/steps/train.py"}
+    assert {(entry.uid, entry.gid, entry.mtime) for entry in image.layer.values()} == {(0, 0, 0)}
+    assert (image.config["Entrypoint"], image.config.get("Cmd")) == (["sh"], None)
+    assert image.config["Labels"]["org.opencontainers.image.title"] == STEPS
+
+
+def test_other_files_are_another_image(steps: Path, empty: Path) -> None:
+    """The same files give the same archive byte for byte, whenever they were written; changed ones never do."""
+    first = images.archive(STEPS, say=quiet)
+    content = first.read_bytes()
+    shutil.rmtree(empty)
+    os.utime(steps / "train.py", (0, 0))
+    assert images.archive(STEPS, say=quiet) == first
+    assert first.read_bytes() == content
+    (steps / "train.py").write_text("print('again')\n")
+    assert images.how(STEPS) is None
+    assert images.tools(STEPS) == ("umoci",)
+    assert images.archive(STEPS, say=quiet) != first
+
+
+def test_an_image_of_no_files_is_refused(steps: Path) -> None:
+    """One line names the folder."""
+    shutil.rmtree(steps)
+    with pytest.raises(BadInput, match=r"no file in steps; accepted: a folder that has some"):
+        images.archive(STEPS, say=quiet)
 
 
 def test_a_layer_has_the_folders_above_its_files(tmp_path: Path) -> None:

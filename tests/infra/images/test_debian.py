@@ -18,13 +18,13 @@ import pytest
 from infra import images, toolchain
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.images import builds, pypi
-from infra.images.recipes import BOOKWORM, Debian, Recipe
+from infra.images.recipes import BOOKWORM, MLFLOW, Debian, Recipe
 from infra.system import packages
 from infra.toolchain import cache
 from tests.infra.images.conftest import Archive, quiet
 from tests.infra.toolchain.tiny import write_program
 
-MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2"
+POSTGRES = "docker.io/library/postgres:15.20-bookworm"
 RECIPE = Recipe(
     reference="example.com/tiny:v1.0.0",
     content=Debian(suite=BOOKWORM, requirements="tiny.txt", space=1),
@@ -34,6 +34,8 @@ RECIPE = Recipe(
     command=("python3",),
     environment=("HOME=/tmp",),
 )
+PACKAGES = Debian(suite=BOOKWORM, packages=("tiny=1.0.0*", "git"), prepare=("echo a > first",), space=1)
+OF_DEBIAN = dc.replace(RECIPE, content=PACKAGES, user=999)
 OTHER = dc.replace(RECIPE, reference="example.com/other:v1.0.0", source="https://example.com/other")
 MODULES = "usr/local/lib/python3.11/dist-packages"
 MIRROR = "http://mirror.example/debian/ bookworm main"
@@ -119,6 +121,13 @@ def kept(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("machine")
+def test_modules_are_compiled() -> None:
+    """A pod, which cannot write there, need not do it at every start."""
+    layer = Archive(builds.build(RECIPE, quiet)).layer
+    assert f"{MODULES}/__pycache__/tiny.{sys.implementation.cache_tag}.pyc" in layer
+
+
+@pytest.mark.usefixtures("machine")
 def test_packages_lie_where_debian_looks_for_them() -> None:
     """Commands are on PATH and modules on Python's, whoever runs them; of root, and of no time."""
     image = Archive(builds.build(RECIPE, quiet))
@@ -152,6 +161,27 @@ def test_packages_of_debian_are_a_layer_between(machine: Machine, empty: Path) -
         with tarfile.open(file) as entries:
             layers.append({name for name in entries.getnames() if not name.endswith(("usr", "."))})
     assert {"./status", "./usr/git"} in layers
+
+
+def test_an_image_can_be_of_debians_packages_alone(machine: Machine) -> None:
+    """It has two layers, of which others share the lower, and runs as its own user; its root is prepared first."""
+    image = Archive(builds.build(OF_DEBIAN, quiet))
+    assert len(image.digests) == 2
+    assert image.digests[0] == Archive(builds.build(RECIPE, quiet)).digests[0]
+    assert image.config["User"] == "999"
+    assert "./usr/tiny=1.0.0*" in image.layer
+    plain, own = machine.calls
+    hook = '--essential-hook=cd "$1"; echo a > first'
+    assert hook in own
+    assert hook not in plain
+
+
+@pytest.mark.usefixtures("machine")
+def test_how_a_root_is_prepared_is_another_layer() -> None:
+    """A changed command is never taken for the old one."""
+    changed = dc.replace(OF_DEBIAN, content=dc.replace(PACKAGES, prepare=()))
+    keys = [builds.build(recipe, quiet) for recipe in (OF_DEBIAN, changed)]
+    assert keys[0] != keys[1]
 
 
 def test_the_same_input_gives_the_same_archive(machine: Machine, empty: Path) -> None:
@@ -218,6 +248,7 @@ def test_where_it_cannot_be_made_one_line_says_why(
     ("printed", "error", "said"),
     [
         ("E: Unable to locate package nosuch", BadInput, "Unable to locate package nosuch; correct the packages"),
+        ("E: Version '15.20*' for 'postgresql-15' was not found", BadInput, "was not found; correct the packages"),
         ("E: Failed to fetch http://deb.example/ Could not connect", CouldNotRun, "have a mirror in apt's"),
         ("tar: ./usr: Cannot write: No space left on device", BadInput, "is full"),
         ("E: cannot mount", RunFailed, "mmdebstrap failed: cannot mount; nothing was kept"),
@@ -228,7 +259,7 @@ def test_where_mmdebstrap_fails_nothing_is_kept(
     machine: Machine, empty: Path, printed: str, error: type[KibanError], said: str
 ) -> None:
     """What it says becomes one line."""
-    machine.mmdebstrap(f"echo '{printed}'; exit 1")
+    machine.mmdebstrap(f'echo "{printed}"; exit 1')
     assert said in refusal(error)
     assert not kept(empty)
 
@@ -261,6 +292,13 @@ def test_a_version_that_the_requirements_do_not_pin_is_refused(machine: Machine)
     assert not machine.calls
 
 
+def test_a_version_that_the_package_is_not_pinned_to_is_refused(machine: Machine) -> None:
+    """The recipe's version is what is really in the image, of Debian's packages too."""
+    line = refusal(BadInput, dc.replace(OF_DEBIAN, version="2.0.0"))
+    assert "its recipe pins tiny 2.0.0, here is 1.0.0" in line
+    assert not machine.calls
+
+
 def test_a_full_disk_is_found_before_a_root_file_system_is_made(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,26 +308,59 @@ def test_a_full_disk_is_found_before_a_root_file_system_is_made(
     assert not machine.calls
 
 
-@pytest.mark.full
-def test_mlflow_is_built_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From Debian and PyPI as they are: MLflow and the driver of PostgreSQL run as the image's user, without a home."""
-    monkeypatch.delenv("KIBAN_OFFLINE")
-    recipe = images.RECIPES[MLFLOW]
-    archive = builds.build(recipe, quiet)
-    layout, bundle = tmp_path / "layout", tmp_path / "bundle"
-    with tarfile.open(archive) as whole:
+def run(recipe: Recipe, folder: Path, *commands: list[str]) -> list[str]:
+    """What commands print in a container of the image, as its user."""
+    layout, bundle = folder / "layout", folder / "bundle"
+    with tarfile.open(builds.build(recipe, quiet)) as whole:
         whole.extractall(layout, filter="data")
     umoci = toolchain.resolve("umoci", say=quiet)["umoci"]
-    subprocess.run([umoci, "unpack", f"--image={layout}:{MLFLOW}", bundle], check=True, capture_output=True)
+    subprocess.run([umoci, "unpack", f"--image={layout}:{recipe.reference}", bundle], check=True, capture_output=True)
     config = json.loads((bundle / "config.json").read_text())
-    assert config["process"]["user"] == {"uid": 65532, "gid": 65532}
-    for command, said in (
-        (["python3", "-m", "mlflow", "--version"], f"mlflow, version {recipe.version}"),
-        ([recipe.path, "--version"], f"mlflow, version {recipe.version}"),
-        (["python3", "-c", "import psycopg2, os; print(os.getuid(), os.environ['HOME'])"], "65532 /tmp"),
-    ):
+    assert config["process"]["user"]["uid"] == recipe.user
+    printed = []
+    for command in commands:
         config["process"] |= {"terminal": False, "args": command}
         (bundle / "config.json").write_text(json.dumps(config))
-        run = ["runc", f"--root={tmp_path}/runc", "run", f"--bundle={bundle}", f"kiban-{os.getpid()}"]
-        ran = subprocess.run(run, check=True, capture_output=True, text=True)
-        assert ran.stdout.strip().endswith(said)
+        runc = ["runc", f"--root={folder}/runc", "run", f"--bundle={bundle}", f"kiban-{os.getpid()}"]
+        ran = subprocess.run(runc, check=True, capture_output=True, text=True)
+        printed.append(ran.stdout.strip())
+    return printed
+
+
+@pytest.mark.full
+def test_mlflow_is_built_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Debian and PyPI as they are: MLflow, its accounts and what it needs for PostgreSQL and S3 run, homeless."""
+    monkeypatch.delenv("KIBAN_OFFLINE")
+    recipe = images.RECIPES[MLFLOW]
+    module, command, needed = run(
+        recipe,
+        tmp_path,
+        ["python3", "-m", "mlflow", "--version"],
+        [recipe.path, "--version"],
+        ["python3", "-c", "import boto3, flask_wtf, psycopg2, os; print(os.getuid(), os.environ['HOME'])"],
+    )
+    assert module.endswith(f"mlflow, version {recipe.version}")
+    assert command == module
+    assert needed == "65532 /tmp"
+
+
+@pytest.mark.full
+def test_postgresql_is_built_and_makes_a_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Debian as it is: initdb runs as upstream's user, who has a name; no cluster and no key is in the image."""
+    monkeypatch.delenv("KIBAN_OFFLINE")
+    recipe = images.RECIPES[POSTGRES]
+    version, made, found = run(
+        recipe,
+        tmp_path,
+        [recipe.path, "--version"],
+        [
+            "sh",
+            "-c",
+            "/usr/lib/postgresql/15/bin/initdb --no-sync --pgdata=/tmp/data >/dev/null; cat /tmp/data/PG_VERSION",
+        ],
+        ["sh", "-c", "id --user --name; ls /var/lib/postgresql"],
+    )
+    assert f"(PostgreSQL) {recipe.version} " in version
+    assert made == "15"
+    assert found == "postgres"
+    assert not [name for name in Archive(builds.build(recipe, quiet)).layer if "snakeoil" in name]
