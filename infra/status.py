@@ -85,8 +85,12 @@ def pool_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[str
 
 
 def pending_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[str, Any]]:
-    """An item a pod that no node has taken: what it asks for, why it waits, and the scheduler's own words."""
-    waiting = [pod for pod in pods if pod["status"].get("phase") == "Pending" and not pod["spec"].get("nodeName")]
+    """An item a pod that no node has taken: what it asks for, why it waits, and the scheduler's own words.
+
+    Not those that the scheduler does not look at yet: what holds them back says so itself (`queued_items`).
+    """
+    pending = [pod for pod in pods if pod["status"].get("phase") == "Pending" and not pod["spec"].get("nodeName")]
+    waiting = [pod for pod in pending if not pod["spec"].get("schedulingGates")]
     taken = usage(pods)
     return [
         {

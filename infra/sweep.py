@@ -44,7 +44,7 @@ def clear(
 ) -> tuple[Orphan, ...]:
     """Delete the environment's orphans and say so of each; those that may hold data are only named. Return all.
 
-    namespaces: delete those too, unless there is a volume claim in them.
+    namespaces: delete those too, unless there is a volume claim in them, and kinds that no object is of.
     """
     found = find(target, state)
     doomed = {orphan for orphan in found if not orphan.kept}
@@ -52,6 +52,9 @@ def clear(
         claims = _kubectl(target).get("persistentvolumeclaims", everywhere=True)
         used = {claim["metadata"]["namespace"] for claim in claims}
         doomed |= {orphan for orphan in found if orphan.kind == "Namespace" and orphan.name not in used}
+    if namespaces:
+        kinds = (orphan for orphan in found if orphan.kind == "CustomResourceDefinition")
+        doomed |= {kind for kind in kinds if not _kubectl(target).get(kind.name, everywhere=True)}
     delete(target, doomed)
     for orphan in found:
         done = "deleted" if orphan in doomed else "left as it may hold data; delete it yourself"

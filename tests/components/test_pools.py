@@ -155,7 +155,7 @@ def test_kueue_sees_teams_namespaces_and_jobs_only() -> None:
     assert configuration["managedJobsNamespaceSelector"] == {
         "matchExpressions": [{"key": "kiban.dev/team", "operator": "Exists"}]
     }
-    assert configuration["integrations"]["frameworks"] == ["batch/job"]
+    assert configuration["integrations"]["frameworks"] == ["batch/job", "pod"]
     manager = values["controllerManager"]["manager"]
     assert manager["image"]["repository"] + ":" + manager["image"]["tag"] == "registry.k8s.io/kueue/kueue:v1.2.3"
     assert manager["priorityClassName"] == "urgent"

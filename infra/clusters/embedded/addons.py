@@ -63,6 +63,8 @@ def rules(images: Iterable[str]) -> dict[str, Object]:
         IMAGES: placement.images(images),
         f"{_ADMISSION}/mutatingadmissionpolicies/{placement.NAME}": placement.policy(),
         f"{_ADMISSION}/mutatingadmissionpolicybindings/{placement.NAME}": placement.binding(),
+        f"{_ADMISSION}/mutatingadmissionpolicies/{placement.KEEPING}": placement.keeping(),
+        f"{_ADMISSION}/mutatingadmissionpolicybindings/{placement.KEEPING}": placement.keeping_binding(),
     }
 
 

@@ -7,11 +7,12 @@ simulated node are the ones that its real counterpart has, so that a pod's own t
 
 from collections.abc import Iterable
 
-from components._labels import SIMULATED
+from components._labels import POOL, SIMULATED
 from infra.clusters.embedded import node
 from infra.clusters.embedded.api import Api, Object
 
 NAME = "kiban-placement"
+KEEPING = "kiban-placement-keeping"
 REQUESTS = "kiban.dev/requests"
 """Pod annotation: what the containers requested before it was cut, as `NAME cpu=1,memory=1Gi; NAME ...`."""
 _CUT = '{"cpu": "5m", "memory": "8Mi"}'
@@ -60,6 +61,46 @@ def policy() -> Object:
             "variables": _variables(),
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _patch()}}],
         },
+    }
+
+
+def keeping() -> Object:
+    """The MutatingAdmissionPolicy that keeps such a pod on the real node when a queue lets it go.
+
+    Kueue adds its flavor's node labels to a pod that it had held back, and the real node is of no pool.
+    """
+    pool = f"'{POOL}' in"
+    placed = "oldObject.spec.?nodeSelector['kubernetes.io/hostname']"
+    conditions = {
+        "placed-on-the-real-node": f"{placed}.orValue('') == '{node.NAME}'",
+        "sent-to-a-pool": f"!({pool} oldObject.spec.nodeSelector) && {pool} object.spec.nodeSelector",
+    }
+    remove = f"[JSONPatch{{op: 'remove', path: '/spec/nodeSelector/{_escaped(POOL)}'}}]"
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": KEEPING},
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "IfNeeded",
+            "matchConstraints": {
+                "resourceRules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"]}
+                ]
+            },
+            "matchConditions": [{"name": name, "expression": expression} for name, expression in conditions.items()],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": remove}}],
+        },
+    }
+
+
+def keeping_binding() -> Object:
+    """The binding of `keeping`, which needs no list."""
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": KEEPING},
+        "spec": {"policyName": KEEPING},
     }
 
 
