@@ -1,15 +1,17 @@
-"""Upstream's charts at their pins (charts/upstream.yaml), each from where it can be had.
+"""Where charts and kinds are found: Kiban's own in charts/, upstream's at their pins (charts/upstream.yaml).
 
-The published chart where it answers, else the folder in the module that the controller is built from. That leaves no
-trace in a stack's state: the provider (4.25) keeps of a chart only the objects.
+An upstream chart is the published one where that answers, else the folder in the module that the controller is built
+from. That leaves no trace in a stack's state: the provider (4.25) keeps of a chart only the objects. Upstream's kinds
+that Kiban installs itself are always the module's, whose checksum is in its family's go.sum.
 """
 
 import dataclasses as dc
 import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -19,24 +21,33 @@ from infra import console, paths, toolchain
 from infra.toolchain import cache, network
 from stacks._schema import Environment
 
+_CHARTS = paths.ROOT / "charts"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dc.dataclass(frozen=True, kw_only=True)
-class Pin:
-    """A chart's version, and the two places that have it.
+class InModule:
+    """A folder of upstream's in a module: its CustomResourceDefinitions, say.
 
-    published: an OCI address without the tag, or the address of an archive.
     family: of tools, whose go.mod pins the module. module: PATH@VERSION. folder: in the module.
-    images: what its objects name.
     """
 
     name: str
-    version: str
-    published: str
     family: str
     module: str
     folder: str
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Pin(InModule):
+    """A chart's version, and the two places that have it.
+
+    published: an OCI address without the tag, or the address of an archive.
+    images: what its objects name.
+    """
+
+    version: str
+    published: str
     images: tuple[str, ...]
 
     @property
@@ -50,11 +61,24 @@ class Pin:
 
 @functools.cache
 def pins() -> Mapping[str, Pin]:
-    """Every pin by name."""
-    read = yaml.safe_load((paths.ROOT / "charts" / "upstream.yaml").read_text())
+    """Every upstream chart's pin by name."""
     return MappingProxyType(
-        {name: Pin(name=name, **fields | {"images": tuple(fields["images"])}) for name, fields in read.items()}
+        {
+            name: Pin(name=name, **fields | {"images": tuple(fields["images"])})
+            for name, fields in _upstream()["charts"].items()
+        }
     )
+
+
+@functools.cache
+def kinds() -> Mapping[str, InModule]:
+    """Where upstream's kinds are, by name."""
+    return MappingProxyType({name: InModule(name=name, **fields) for name, fields in _upstream()["crds"].items()})
+
+
+def _upstream() -> dict[str, dict[str, dict[str, Any]]]:
+    read: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((_CHARTS / "upstream.yaml").read_text())
+    return read
 
 
 def used_by(environment: Environment) -> tuple[str, ...]:
@@ -64,8 +88,15 @@ def used_by(environment: Environment) -> tuple[str, ...]:
 
 
 def images(environment: Environment) -> tuple[str, ...]:
-    """The images that those charts' objects name."""
-    return tuple(image for name in used_by(environment) for image in pins()[name].images)
+    """The images that the environment's pods name, but for what users run; in the order in which they are needed."""
+    named = [image for name in used_by(environment) for image in pins()[name].images]
+    if environment.metadata:
+        named += environment.metadata.images
+    if environment.pipelines:
+        named += own_images("pipelines", "argo")
+        named += own_images("pipelines", "kfp") if environment.pipelines.kubeflow else ()
+        named += [each["value"] for template in templates().values() for each in _arguments(template, "image")]
+    return tuple(dict.fromkeys(named))
 
 
 def upstream(name: str) -> UpstreamChart:
@@ -73,6 +104,44 @@ def upstream(name: str) -> UpstreamChart:
     pin = pins()[name]
     location = pin.published if _answers(pin) else str(_from_module(pin))
     return UpstreamChart(name=pin.name, version=pin.version, location=location)
+
+
+def own(name: str) -> Path:
+    """The folder of Kiban's own chart of that name."""
+    return _CHARTS / name
+
+
+def own_images(name: str, part: str) -> tuple[str, ...]:
+    """The images that a part of an own chart names: `PART.images` of its values.yaml, which names each image once."""
+    values = yaml.safe_load((own(name) / "values.yaml").read_text())
+    return tuple(values[part]["images"].values())
+
+
+def crds(name: str) -> dict[str, dict[str, Any]]:
+    """Upstream's kinds at the pin of that name: a CustomResourceDefinition's name to its manifest."""
+    pin = kinds()[name]
+    _, _, version = pin.module.partition("@")
+    return _definitions(_copied(pin, f"{name}-crds-{version}"))
+
+
+def own_crds(name: str, folder: str) -> dict[str, dict[str, Any]]:
+    """The kinds in a folder of an own chart that is neither `crds` nor `templates`: Helm installs those itself."""
+    return _definitions(own(name) / folder)
+
+
+def templates() -> dict[str, dict[str, Any]]:
+    """The WorkflowTemplates that every team gets, by name."""
+    files = sorted((paths.ROOT / "pipelines").glob("*/workflow.yaml"))
+    return {each["metadata"]["name"]: each for each in (yaml.safe_load(file.read_text()) for file in files)}
+
+
+def _arguments(template: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    return [each for each in template["spec"]["arguments"]["parameters"] if each["name"] == name]
+
+
+def _definitions(folder: Path) -> dict[str, dict[str, Any]]:
+    read = (each for file in sorted(folder.glob("*.yaml")) for each in yaml.safe_load_all(file.read_text()))
+    return {each["metadata"]["name"]: each for each in read if each and each["kind"] == "CustomResourceDefinition"}
 
 
 def _answers(pin: Pin) -> bool:
@@ -92,19 +161,30 @@ def _answers(pin: Pin) -> bool:
 
 def _from_module(pin: Pin) -> Path:
     """The chart's folder, packaged as upstream's release does it: with `helm package --version --app-version`."""
-    target = paths.cache() / "charts" / f"{pin.name}-{pin.version}"
+    _, _, version = pin.module.partition("@")
+
+    def package(made: Path) -> None:
+        about = made / "Chart.yaml"
+        fields = yaml.safe_load(about.read_text()) | {"version": pin.version, "appVersion": version}
+        about.write_text(yaml.safe_dump(fields))
+
+    return _copied(pin, f"{pin.name}-{pin.version}", package)
+
+
+def _copied(pin: InModule, name: str, package: Callable[[Path], None] | None = None) -> Path:
+    """A copy of the folder in the cache, so that only the first run asks Go; `package` finishes it."""
+    target = paths.cache() / "charts" / name
     if target.exists():
         return target
-    path, _, version = pin.module.partition("@")
+    path, _, _ = pin.module.partition("@")
     source = toolchain.module_folder(pin.family, path) / pin.folder
-    with cache.claimed(target, f"chart {pin.name} {pin.version}", console.say) as scratch:
+    with cache.claimed(target, f"charts/{name}", console.say) as scratch:
         if not target.exists():
             made = scratch / pin.name
             shutil.copytree(source, made, copy_function=shutil.copyfile)
             for folder in (made, *made.glob("**/")):
                 folder.chmod(0o755)  # Go's module cache is read-only by default, and so are copies of its folders
-            about = made / "Chart.yaml"
-            fields = yaml.safe_load(about.read_text()) | {"version": pin.version, "appVersion": version}
-            about.write_text(yaml.safe_dump(fields))
+            if package:
+                package(made)
             cache.place(made, target)
     return target

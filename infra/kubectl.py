@@ -1,8 +1,15 @@
 """A thin, typed wrapper on the pinned kubectl. What is asked for and why is the caller's matter."""
 
+import collections
+import contextlib
 import json
+import os
+import re
 import subprocess
-from collections.abc import Iterable
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +17,16 @@ from infra import toolchain
 from infra.errors import RunFailed
 
 Object = dict[str, Any]
+_FORWARDED_WITHIN = 30.0  # seconds
+# Run first in the new process: ask the kernel for a SIGTERM when Kiban dies, then become kubectl (Linux only).
+_TIED = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(130)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Kubectl:
@@ -30,10 +47,7 @@ class Kubectl:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """What `kubectl ARGUMENTS` prints."""
-        if self._binary is None:
-            self._binary = toolchain.resolve("kubectl")["kubectl"]
-        command = [str(self._binary), *self._options, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(self._command(*arguments), input=stdin, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise RunFailed(f"kubectl {' '.join(arguments[:2])}: {said[-1]}")
@@ -64,3 +78,49 @@ class Kubectl:
     def raw(self, path: str) -> str:
         """What the API server answers to a GET of the path."""
         return self.run("get", "--raw", path)
+
+    def create(self, manifest: Object) -> Object:
+        """Make one object and return it as it is in the cluster; its name may be generated."""
+        made: Object = json.loads(self.run("create", "--filename=-", "--output=json", stdin=json.dumps(manifest)))
+        return made
+
+    @contextlib.contextmanager
+    def port_forward(self, resource: str, port: int, *, namespace: str) -> Iterator[int]:
+        """While it lasts, a port of 127.0.0.1 that leads to the port of a resource (`service/mlflow`); its number.
+
+        It ends with the block, and where Kiban is killed. Raises RunFailed where nothing answers for the resource.
+        """
+        command = self._command("port-forward", "--address=127.0.0.1", f"--namespace={namespace}", resource, f":{port}")
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(
+                [sys.executable, "-ISc", _TIED, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,  # a Ctrl-C in the terminal is for Kiban, which ends this
+            ) as forward,
+        ):
+            late = threading.Timer(_FORWARDED_WITHIN, forward.kill)
+            late.start()
+            try:
+                said = iter(forward.stdout or ())
+                found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+) ", next(said, ""))
+                late.cancel()
+                if found is None:
+                    forward.wait()
+                    errors.seek(0)
+                    why = (errors.read().strip().splitlines() or [f"nothing within {_FORWARDED_WITHIN:.0f} s"])[-1]
+                    raise RunFailed(f"kubectl port-forward {resource} of {namespace}: {why}")
+                # It writes a line a connection, and would stand still once nobody had read 64 KiB of them.
+                threading.Thread(target=collections.deque, args=(said, 0), daemon=True).start()
+                yield int(found[1])
+            finally:
+                late.cancel()
+                forward.kill()
+
+    def _command(self, *arguments: str) -> list[str]:
+        if self._binary is None:
+            self._binary = toolchain.resolve("kubectl")["kubectl"]
+        return [str(self._binary), *self._options, *arguments]

@@ -1,4 +1,4 @@
-"""Where a chart is taken from; no network, and a module that is a folder of the test's own."""
+"""Where charts and kinds are taken from; no network, and modules that are a folder of the test's own."""
 
 import re
 from pathlib import Path
@@ -13,17 +13,25 @@ from infra.toolchain import catalogue, network
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a module that holds a chart whose version its release would write."""
+    """Return the folder of a module that holds a chart whose version its release would write, and definitions."""
     folder = tmp_path / "module"
     chart = folder / "deploy" / "charts" / "cert-manager"
     (chart / "templates").mkdir(parents=True)
     (chart / "Chart.yaml").write_text("apiVersion: v2\nname: cert-manager\nversion: v0.0.0\nappVersion: v0.0.0\n")
     (chart / "templates" / "a.yaml").write_text("a: 1\n")
-    for each in (chart / "templates", chart):
+    kinds = folder / "manifests" / "base" / "crds" / "minimal"
+    kinds.mkdir(parents=True)
+    for name in ("workflows", "cronworkflows"):
+        (kinds / f"{name}.yaml").write_text(f"kind: CustomResourceDefinition\nmetadata: {{name: {name}.argoproj.io}}\n")
+    (kinds / "kustomization.yaml").write_text("kind: Kustomization\n")
+    for each in (chart / "templates", chart, kinds):
         each.chmod(0o555)  # as Go leaves its module cache
 
     def module_folder(family: str, path: str) -> Path:
-        assert (family, path) == ("cert-manager", "github.com/cert-manager/cert-manager")
+        assert (family, path) in {
+            ("cert-manager", "github.com/cert-manager/cert-manager"),
+            ("argo", "github.com/argoproj/argo-workflows/v3"),
+        }
         return folder
 
     monkeypatch.setattr(toolchain, "module_folder", module_folder)
@@ -44,14 +52,41 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     return asked
 
 
+def pinned(pin: charts.InModule) -> str:
+    """Return the version of a pin's module, which must be the one that its family is built from."""
+    path, _, version = pin.module.partition("@")
+    required = (catalogue.MODULES / pin.family / "go.mod").read_text()
+    assert re.search(rf"^\s*(require )?{re.escape(path)} {re.escape(version)}( // indirect)?$", required, re.MULTILINE)
+    return version.removeprefix("v")
+
+
 @pytest.mark.parametrize("pin", charts.pins().values(), ids=lambda pin: pin.name)
 def test_a_pin_is_of_the_version_that_the_controller_is_built_from(pin: charts.Pin) -> None:
     """One version in the pin, in the published address and in the family's go.mod."""
-    path, _, version = pin.module.partition("@")
-    required = (catalogue.MODULES / pin.family / "go.mod").read_text()
-    assert re.search(rf"^\s*(require )?{re.escape(path)} {re.escape(version)}$", required, re.MULTILINE)
-    assert pin.version.removeprefix("v") == version.removeprefix("v")
+    assert pin.version.removeprefix("v") == pinned(pin)
     assert pin.version in pin.probe
+
+
+@pytest.mark.parametrize("pin", charts.kinds().values(), ids=lambda pin: pin.name)
+def test_kinds_are_of_the_version_that_the_controller_is_built_from(pin: charts.InModule) -> None:
+    """One version in the pin, in the family's go.mod and in the images of the own chart that reads them."""
+    version = pinned(pin)
+    assert {image.rpartition(":v")[2] for image in charts.own_images("pipelines", pin.name)} == {version}
+
+
+def test_kinds_are_the_modules_definitions_and_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, without what else is in the folder; the next run asks Go for nothing."""
+    first = charts.crds("argo")
+    assert first.keys() == {"workflows.argoproj.io", "cronworkflows.argoproj.io"}
+    monkeypatch.delattr(toolchain, "module_folder")
+    assert charts.crds("argo") == first
+
+
+def test_the_kinds_of_an_own_chart_are_not_where_helm_would_install_them() -> None:
+    """Helm never upgrades what is in `crds`, and Pulumi would delete it with the chart."""
+    kinds = charts.own_crds("pipelines", "crds-kfp")
+    assert kinds.keys() == {"scheduledworkflows.kubeflow.org", "viewers.kubeflow.org"}
+    assert not (charts.own("pipelines") / "crds").exists()
 
 
 def test_offline_the_chart_is_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,578 @@
+"""What pipelines leave behind: databases, an object store with a bucket a team, and MLflow with a user a team.
+
+Volumes are declared here, not in a chart, so that `protect` holds for them. Backups are components/_backup.py's.
+"""
+
+import dataclasses as dc
+import hashlib
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import _backup
+from components import _databases as databases
+from components import _object_store as objects
+from components._backup import Backup, Sources
+from components._databases import Database, ExternalDatabase, InCluster
+from components._labels import TEAM, labels, restricted, selector
+from components._network import closed_namespace
+from components._object_store import ExternalObjectStore, Store
+from components._pods import from_secret, plain
+from components.foundation import Foundation
+from components.tenancy import Team, Tenancy
+
+__all__ = [
+    "Backup",
+    "Database",
+    "ExternalDatabase",
+    "ExternalObjectStore",
+    "InCluster",
+    "MetadataStore",
+    "MetadataStoreArgs",
+    "Store",
+]
+
+NAMESPACE = "kiban-metadata"
+KUBEFLOW = "kubeflow"
+MLFLOW_PORT = 5000
+ADMIN = "admin"
+SCRIPTS = (
+    "postgres.sh",
+    "pg_hba.conf",
+    "mysql.sh",
+    "buckets.py",
+    "expire.py",
+    "accounts.py",
+    "migrate.py",
+    "connect.py",
+)
+_PORTS = databases.PORTS | {"mlflow": MLFLOW_PORT}
+_CHART = Path(__file__).parents[1] / "charts" / "mlflow"
+_SCRIPTS = Path(__file__).with_name("scripts")
+KUBEFLOW_OWNER = "kfp"
+"""Who Kubeflow Pipelines is to the object store and to MLflow, where a team is its own name."""
+KUBEFLOW_BUCKET = "mlpipeline"  # upstream's
+_TAKEN = (ADMIN, objects.BACKUPS, KUBEFLOW_BUCKET, KUBEFLOW_OWNER, "session")
+
+Credentials = Mapping[str, pulumi.Input[str]]
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class MetadataStoreArgs:
+    """Where the platform keeps its records.
+
+    mysql: of Kubeflow Pipelines and ML Metadata; None where they are not there.
+    expire_days: after how many days artifacts of runs are removed (not MLflow's); None: never.
+    backup: when backups are made; None: never, and then `kiban restore` has nothing to work with.
+    protect: whether the volumes, and the namespace that they are in, outlive `destroy`. Not for throwaway clusters.
+    """
+
+    teams: tuple[Team, ...] = ()
+    postgres: InCluster | ExternalDatabase = dc.field(default_factory=lambda: InCluster(storage_gib=10))
+    mysql: InCluster | ExternalDatabase | None = None
+    object_store: InCluster | ExternalObjectStore = dc.field(default_factory=lambda: InCluster(storage_gib=50))
+    expire_days: int | None = 90
+    backup: Backup | None = dc.field(default_factory=Backup)
+    protect: bool = True
+
+    def __post_init__(self) -> None:
+        if self.expire_days is not None and not 1 <= self.expire_days <= 36500:
+            raise ValueError(f"expire_days={self.expire_days!r}; accepted: 1 to 36500, or None for never")
+        for team in self.teams:
+            if team.name in _TAKEN or len(team.name) < 3:
+                raise ValueError(
+                    f"team {team.name!r}: also the name of its bucket and of its MLflow user; accepted: at least 3 "
+                    f"characters, and not any of {', '.join(_TAKEN)}"
+                )
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Who has a bucket and an MLflow user of that name, and the bucket: the teams, and Kubeflow Pipelines."""
+        return {team.name: team.name for team in self.teams} | ({KUBEFLOW_OWNER: KUBEFLOW_BUCKET} if self.mysql else {})
+
+    @property
+    def claims(self) -> dict[str, InCluster]:
+        """The volume claims that these make, by name."""
+        parts = {"postgres": self.postgres, "mysql": self.mysql, "object-store": self.object_store}
+        return {name: part for name, part in parts.items() if isinstance(part, InCluster)}
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images that the objects name."""
+        return (
+            databases.POSTGRES_IMAGE,  # for dumps, where PostgreSQL is external
+            objects.CLIENT_IMAGE,
+            *((objects.IMAGE,) if isinstance(self.object_store, InCluster) else ()),
+            *((databases.MYSQL_IMAGE,) if self.mysql else ()),
+        )
+
+    def standing_in(self) -> "MetadataStoreArgs":
+        """The same for a throwaway cluster: what is external has a stand-in there, and no volume outlives it."""
+        here = {name: InCluster(storage_gib=part.storage_gib) for name, part in self.claims.items()}
+        small = InCluster(storage_gib=5)
+        return dc.replace(
+            self,
+            postgres=here.get("postgres", small),
+            mysql=here.get("mysql", small) if self.mysql else None,
+            object_store=here.get("object-store", small),
+            protect=False,
+        )
+
+
+class MetadataStore(pulumi.ComponentResource):
+    """Databases, object store and MLflow in one closed namespace, and what a team's pods need to reach them in its own.
+
+    namespace, kubeflow_namespace: their names, known once they exist. mlflow_uri: of the tracking server.
+    postgres, mysql, object_store: how they are reached. ready: what to depend on so that all of them serve.
+    credentials: by name, as they were given.
+    """
+
+    credentials: Credentials
+    namespace: pulumi.Output[str]
+    kubeflow_namespace: pulumi.Output[str]
+    mlflow_uri: str
+    postgres: Database
+    mysql: Database | None
+    object_store: Store
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self,
+        name: str,
+        args: MetadataStoreArgs,
+        *,
+        foundation: Foundation,
+        tenancy: Tenancy,
+        credentials: Credentials,
+        slots: Mapping[str, str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("kiban:components:MetadataStore", name, None, opts)
+        self._name, self._args, self._slots, self.credentials = name, args, slots, credentials
+        self._tags = labels("metadata-store", name)
+        self._priority = foundation.highest
+        self.mlflow_uri = f"http://mlflow.{NAMESPACE}.svc:{MLFLOW_PORT}"
+        self.postgres = databases.postgres_at(args.postgres, NAMESPACE)
+        self.mysql = databases.mysql_at(args.mysql, NAMESPACE) if args.mysql else None
+        self.object_store = store_at(args)
+
+        outside = [one.port for one in (self.postgres, self.mysql) if one and one.ca is not None]
+        outside += [self.object_store.port] if isinstance(args.object_store, ExternalObjectStore) else []
+        space = self._namespace(NAMESPACE, own_policies(name, outside), foundation, kept=args.protect)
+        kubeflow = self._namespace(KUBEFLOW, {"allow-metadata-store": reach(args, mysql=True)}, foundation)
+        self.namespace, self.kubeflow_namespace = space.metadata["name"], kubeflow.metadata["name"]
+
+        read = [*self._secrets(), *self._files(), *(self._account(one) for one in (*args.claims, "jobs"))]
+        serving = [self._stateful(component, part, read) for component, part in args.claims.items()]
+        checked = self._checks(read)
+        buckets = self._buckets([*read, *serving])
+        mlflow = self._mlflow([*read, *serving, *checked, buckets])
+        accounts = self._accounts([mlflow])
+        if args.expire_days is not None:
+            self._expire(args.expire_days, [*read, buckets])
+        if args.backup is not None:
+            _backup.declare(
+                name,
+                args.backup,
+                Sources(postgres=self.postgres, mysql=self.mysql, store=self.object_store),
+                namespace=self.namespace,
+                priority=self._priority,
+                tags=self._tags,
+                parent=self,
+                after=[*read, buckets],
+            )
+        for team in args.teams:
+            self._admit(team, tenancy.namespaces[team.name])
+        self.ready = [*serving, *checked, buckets, mlflow, accounts]
+        self.register_outputs({"namespace": self.namespace, "mlflow_uri": self.mlflow_uri})
+
+    def _namespace(
+        self, name: str, opened: dict[str, dict[str, Any]], foundation: Foundation, *, kept: bool = False
+    ) -> k8s.core.v1.Namespace:
+        space = k8s.core.v1.Namespace(
+            f"{self._name}-{name}",
+            metadata={"name": name, "labels": self._tags | restricted()},
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[foundation.priorities[foundation.highest]], protect=kept, retain_on_delete=kept
+            ),
+        )
+        closed_namespace(f"{self._name}-{name}", space, self._tags, self, opened)
+        return space
+
+    def _metadata(self, name: pulumi.Input[str]) -> dict[str, Any]:
+        return {"name": name, "namespace": self.namespace, "labels": self._tags}
+
+    def _opts(self, after: Sequence[pulumi.Resource] = ()) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, depends_on=list(after))
+
+    def _account(self, name: str) -> pulumi.Resource:
+        return k8s.core.v1.ServiceAccount(
+            f"{self._name}-{name}",
+            metadata=self._metadata(name),
+            automount_service_account_token=False,
+            opts=self._opts(),
+        )
+
+    def keys(self, owner: str) -> pulumi.Output[tuple[str, str]]:
+        """Access key and secret key that the pods of an owner of a bucket are handed."""
+        account = objects.account(owner, self._slots.get(owner, objects.SLOTS[0]))
+        return self._keys(f"object-store-{account}", account)
+
+    def _keys(self, credential: str, account: str) -> pulumi.Output[tuple[str, str]]:
+        """Access key and secret key of an account of the object store."""
+        given = pulumi.Output.from_input(self.credentials[credential])
+        if isinstance(self._args.object_store, InCluster):
+            return given.apply(lambda secret: (account, secret))
+        return given.apply(lambda both: external_keys(credential, both))
+
+    def _secrets(self) -> list[pulumi.Resource]:
+        """Declare the Secrets of the metadata namespace."""
+        owners = tuple(self._args.owners)
+        given = self.credentials
+        backup = self._keys("object-store-backup", objects.BACKUP_ACCOUNT)
+        keys = {owner: self.keys(owner) for owner in owners}
+        data: dict[str, dict[str, pulumi.Input[str]]] = {
+            "postgres": {"password": given["postgres"]},
+            "object-store-backup": {
+                "AWS_ACCESS_KEY_ID": backup.apply(operator.itemgetter(0)),
+                "AWS_SECRET_ACCESS_KEY": backup.apply(operator.itemgetter(1)),
+            },
+            "object-store-teams": {
+                f"{owner}.{part}": pair.apply(operator.itemgetter(index))
+                for owner, pair in keys.items()
+                for index, part in enumerate(("access", "secret"))
+            },
+            "mlflow": {"admin": given["mlflow-admin"], "session": given["mlflow-session"]},
+            "mlflow-teams": {
+                "passwords.json": pulumi.Output.json_dumps({owner: given[f"mlflow-{owner}"] for owner in owners})
+            },
+        }
+        if isinstance(self._args.object_store, InCluster):
+            named = {
+                objects.account(owner, slot): f"object-store-{owner}-{slot}"
+                for owner in owners
+                for slot in objects.SLOTS
+            }
+            secrets = pulumi.Output.all(
+                **{account: given[credential] for account, credential in named.items()},
+                **{objects.BACKUP_ACCOUNT: given["object-store-backup"]},
+            )
+            data["object-store"] = {"password": given["object-store"]}
+            data["object-store-accounts"] = {"users.json": secrets.apply(objects.accounts)}
+        if self._args.mysql:
+            password = pulumi.Output.from_input(given["mysql"])
+            data["mysql"] = {"password": password, "init.sql": password.apply(databases.mysql_init)}
+        self._digests = {name: digest(*values.values()) for name, values in data.items()}
+        return [
+            k8s.core.v1.Secret(
+                f"{self._name}-{name}", metadata=self._metadata(name), string_data=values, opts=self._opts()
+            )
+            for name, values in data.items()
+        ]
+
+    def _files(self) -> list[pulumi.Resource]:
+        """Declare the ConfigMaps of the metadata namespace."""
+        external = {"postgres": self.postgres.ca, "mysql": self.mysql.ca if self.mysql else None}
+        self._data = {
+            "metadata-scripts": {name: _SCRIPTS.joinpath(name).read_text() for name in SCRIPTS},
+            "metadata-buckets": {
+                "buckets.json": objects.buckets(self.object_store),
+                "experiments.json": objects.experiments(self.object_store),
+            },
+            "metadata-certificates": {name: ca for name, ca in external.items() if ca},
+        }
+        return [
+            k8s.core.v1.ConfigMap(f"{self._name}-{name}", metadata=self._metadata(name), data=data, opts=self._opts())
+            for name, data in self._data.items()
+        ]
+
+    def _stateful(self, component: str, part: InCluster, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        """Declare a volume, the StatefulSet of one pod that has it, and its Service."""
+        kept = self._args.protect
+        volume = k8s.core.v1.PersistentVolumeClaim(
+            f"{self._name}-{component}",
+            metadata=self._metadata(component),
+            spec=databases.claim(part),
+            opts=pulumi.ResourceOptions(parent=self, protect=kept, retain_on_delete=kept),
+        )
+        k8s.core.v1.Service(
+            f"{self._name}-{component}",
+            metadata=self._metadata(component),
+            spec=databases.service(component, self._name),
+            opts=self._opts(),
+        )
+        scripts = self._data["metadata-scripts"]
+        # Accounts of the object store are read at each request.
+        files = [scripts["postgres.sh"], scripts["pg_hba.conf"]] if component == "postgres" else []
+        inputs = digest(self._digests[component], *files)
+        specs = {"postgres": databases.postgres, "mysql": databases.mysql, "object-store": objects.object_store}
+        return k8s.apps.v1.StatefulSet(
+            f"{self._name}-{component}",
+            metadata=self._metadata(component),
+            spec=databases.stateful(
+                component, self._name, specs[component](priority=self._priority), inputs, self._tags
+            ),
+            opts=self._opts([volume, *after]),
+        )
+
+    def _job(
+        self,
+        job: str,
+        spec: dict[str, Any],
+        inputs: Sequence[pulumi.Input[str]],
+        after: Sequence[pulumi.Resource],
+        *,
+        retries: int = 3,
+    ) -> pulumi.Resource:
+        """Declare a Job that runs again when its spec or its inputs change: a Job's own spec cannot.
+
+        retries: of its pod, where what it asks may answer later.
+        """
+        name = digest(json.dumps(spec, sort_keys=True), *inputs).apply(lambda made: f"{job}-{made}")
+        return k8s.batch.v1.Job(
+            f"{self._name}-{job}",
+            metadata=self._metadata(name),
+            spec={
+                "backoffLimit": retries,
+                "activeDeadlineSeconds": 900,
+                "template": {"metadata": {"labels": self._tags | selector(job, self._name)}, "spec": spec},
+            },
+            opts=self._opts(after),
+        )
+
+    def _checks(self, after: Sequence[pulumi.Resource]) -> list[pulumi.Resource]:
+        """Declare the Jobs that try external databases, once, before anything else asks them."""
+        tried = {}
+        if self.postgres.ca is not None:
+            tried["postgres"] = postgres_check(self.postgres, self._priority)
+        if self.mysql and self.mysql.ca is not None:
+            tried["mysql"] = databases.mysql_check(self.mysql, priority=self._priority)
+        return [
+            self._job(f"connect-{name}", spec, [self._digests[name]], after, retries=0) for name, spec in tried.items()
+        ]
+
+    def _store_env(self) -> list[dict[str, Any]]:
+        return plain(S3_ENDPOINT=self.object_store.endpoint, AWS_DEFAULT_REGION=self.object_store.region)
+
+    def _buckets(self, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        own = isinstance(self._args.object_store, InCluster)
+        root = [
+            *plain(AWS_ACCESS_KEY_ID=objects.ROOT_ACCOUNT),
+            from_secret("AWS_SECRET_ACCESS_KEY", "object-store", "password"),
+        ]
+        spec = objects.script(
+            "buckets",
+            priority=self._priority,
+            env=[*self._store_env(), *(root if own else [])],
+            secrets={} if own else {"teams": "object-store-teams"},
+        )
+        inputs = [self._data["metadata-scripts"]["buckets.py"], self._data["metadata-buckets"]["buckets.json"]]
+        return self._job("buckets", spec, [*inputs, *([] if own else [self._digests["object-store-teams"]])], after)
+
+    def _expire(self, days: int, after: Sequence[pulumi.Resource]) -> None:
+        spec = objects.script(
+            "expire",
+            priority=self._priority,
+            env=[*self._store_env(), *plain(EXPIRE_DAYS=str(days), PREFIXES=" ".join(objects.EXPIRING))],
+            secrets={"teams": "object-store-teams"},
+        )
+        template = {"metadata": {"labels": self._tags | selector("expire", self._name)}, "spec": spec}
+        k8s.batch.v1.CronJob(
+            f"{self._name}-expire",
+            metadata=self._metadata("expire"),
+            spec={
+                "schedule": "23 3 * * *",
+                "timeZone": "Etc/UTC",
+                "concurrencyPolicy": "Forbid",
+                "startingDeadlineSeconds": 3600,
+                "successfulJobsHistoryLimit": 1,
+                "failedJobsHistoryLimit": 3,
+                "jobTemplate": {"spec": {"backoffLimit": 1, "activeDeadlineSeconds": 3600 * 6, "template": template}},
+            },
+            opts=self._opts(after),
+        )
+
+    def _mlflow(self, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        scripts = self._data["metadata-scripts"]
+        inputs = digest(self._digests["postgres"], self._digests["mlflow"], scripts["migrate.py"])
+        values = mlflow_values(self.postgres, self.object_store, priority=self._priority)
+        return k8s.helm.v4.Chart(
+            f"{self._name}-mlflow",
+            name="mlflow",
+            chart=str(_CHART),
+            namespace=self.namespace,
+            values=values | {"inputs": inputs, "labels": self._tags | selector("mlflow", self._name)},
+            opts=self._opts(after),
+        )
+
+    def _accounts(self, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        env = [
+            *plain(MLFLOW_TRACKING_URI=self.mlflow_uri, MLFLOW_TRACKING_USERNAME=ADMIN),
+            from_secret("MLFLOW_TRACKING_PASSWORD", "mlflow", "admin"),
+        ]
+        spec = objects.script("accounts", priority=self._priority, env=env, secrets={"teams": "mlflow-teams"})
+        inputs = [self._data["metadata-scripts"]["accounts.py"], self._data["metadata-buckets"]["experiments.json"]]
+        return self._job("accounts", spec, [*inputs, self._digests["mlflow"], self._digests["mlflow-teams"]], after)
+
+    def _admit(self, team: Team, namespace: pulumi.Output[str]) -> None:
+        """Declare what the team's pods read, under upstream's names where they have some, and let them out to it."""
+        keys = self.keys(team.name)
+
+        def named(name: str) -> dict[str, Any]:
+            return {"name": name, "namespace": namespace, "labels": self._tags}
+
+        k8s.core.v1.Secret(
+            f"{self._name}-{team.name}-object-store",
+            metadata=named("mlpipeline-minio-artifact"),
+            string_data={
+                "accesskey": keys.apply(operator.itemgetter(0)),
+                "secretkey": keys.apply(operator.itemgetter(1)),
+            },
+            opts=self._opts(),
+        )
+        k8s.core.v1.Secret(
+            f"{self._name}-{team.name}-mlflow",
+            metadata=named("mlflow"),
+            string_data={
+                "MLFLOW_TRACKING_USERNAME": team.name,
+                "MLFLOW_TRACKING_PASSWORD": self.credentials[f"mlflow-{team.name}"],
+            },
+            opts=self._opts(),
+        )
+        k8s.core.v1.ConfigMap(
+            f"{self._name}-{team.name}",
+            metadata=named("metadata-store"),
+            data={
+                "MLFLOW_TRACKING_URI": self.mlflow_uri,
+                "MLFLOW_EXPERIMENT_NAME": team.name,
+                "MLFLOW_S3_ENDPOINT_URL": self.object_store.endpoint,
+                "AWS_DEFAULT_REGION": self.object_store.region,
+                "BUCKET": self.object_store.buckets[team.name],
+            },
+            opts=self._opts(),
+        )
+        k8s.networking.v1.NetworkPolicy(
+            f"{self._name}-{team.name}",
+            metadata=named("allow-metadata-store"),
+            spec=reach(self._args, mysql=False),
+            opts=self._opts(),
+        )
+
+
+def store_at(args: MetadataStoreArgs) -> Store:
+    """Where the object store is."""
+    part = args.object_store
+    prefix = "" if isinstance(part, InCluster) else part.prefix
+    return Store(
+        endpoint=f"http://object-store.{NAMESPACE}.svc:{databases.PORTS['object-store']}"
+        if isinstance(part, InCluster)
+        else part.endpoint,
+        region=objects.REGION if isinstance(part, InCluster) else part.region,
+        buckets={owner: f"{prefix}{bucket}" for owner, bucket in args.owners.items()},
+        backups=f"{prefix}{objects.BACKUPS}",
+    )
+
+
+def external_keys(credential: str, given: str) -> tuple[str, str]:
+    """Access key and secret key, of a credential that was given for an external object store.
+
+    Raises pulumi.RunError, which Pulumi prints as one line, for what is not both.
+    """
+    access, colon, secret = given.partition(":")
+    if not (access and colon and secret):
+        raise pulumi.RunError(
+            f"credential {credential!r}: accepted: ACCESS_KEY:SECRET_KEY, as the object store gave them"
+        )
+    return access, secret
+
+
+def digest(*inputs: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Ten hex digits of texts, secret or not; of random ones they tell nothing."""
+    everything = pulumi.Output.all(*inputs).apply(lambda texts: hashlib.sha256(json.dumps(texts).encode()).hexdigest())
+    return pulumi.Output.unsecret(everything.apply(lambda whole: whole[:10]))
+
+
+def own_policies(instance: str, outside: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """NetworkPolicies of the metadata namespace, by name: who comes in from other namespaces, and what goes out.
+
+    outside: ports of what is not in the cluster.
+    """
+    teams = {"namespaceSelector": {"matchExpressions": [{"key": TEAM, "operator": "Exists"}]}}
+    kubeflow = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": KUBEFLOW}}}
+    clients = {"mlflow": [teams, kubeflow], "object-store": [teams, kubeflow], "mysql": [kubeflow]}
+    opened: dict[str, dict[str, Any]] = {
+        f"allow-clients-of-{component}": {
+            "podSelector": {"matchLabels": selector(component, instance)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": those, "ports": [_tcp(_PORTS[component])]}],
+        }
+        for component, those in clients.items()
+    }
+    if outside:
+        ports = [_tcp(port) for port in sorted(set(outside))]
+        opened["allow-outside"] = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
+    return opened
+
+
+def reach(args: MetadataStoreArgs, *, mysql: bool) -> dict[str, Any]:
+    """Spec of the NetworkPolicy that lets a namespace's pods out to MLflow and the object store, and to MySQL."""
+    parts = {"mlflow": InCluster(storage_gib=1), "object-store": args.object_store} | (
+        {"mysql": args.mysql} if mysql else {}
+    )
+    there = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
+    within = [_tcp(_PORTS[name]) for name, part in parts.items() if isinstance(part, InCluster)]
+    beyond = [store_at(args).port] if isinstance(args.object_store, ExternalObjectStore) else []
+    beyond += [args.mysql.port] if mysql and isinstance(args.mysql, ExternalDatabase) else []
+    egress: list[dict[str, Any]] = [{"to": [there], "ports": within}]
+    egress += [{"ports": [_tcp(port) for port in beyond]}] if beyond else []
+    return {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}
+
+
+def _tcp(port: int) -> dict[str, Any]:
+    return {"protocol": "TCP", "port": port}
+
+
+def postgres_check(database: Database, priority: str) -> dict[str, Any]:
+    """Spec of the pod that asks an external PostgreSQL whether it lets the user in, by TLS."""
+    env = [
+        *plain(PGHOST=database.host, PGPORT=str(database.port), PGUSER=database.user),
+        *plain(DATABASES=" ".join(database.databases), **({"CA": "/certificates/postgres"} if database.ca else {})),
+        from_secret("PGPASSWORD", database.secret, "password"),
+    ]
+    return objects.script("connect", priority=priority, env=env, secrets={}, certificates=True)
+
+
+def mlflow_values(database: Database, store: Store, *, priority: str) -> dict[str, Any]:
+    """Values of charts/mlflow, but for its labels and the digest of what its pod reads only when it starts."""
+    names = ("mlflow", f"mlflow.{NAMESPACE}", f"mlflow.{NAMESPACE}.svc", f"mlflow.{NAMESPACE}.svc.cluster.local")
+    return {
+        "image": objects.CLIENT_IMAGE,
+        "databaseImage": databases.POSTGRES_IMAGE,
+        "priorityClassName": priority,
+        "port": MLFLOW_PORT,
+        "allowedHosts": [each for name in names for each in (name, f"{name}:{MLFLOW_PORT}")],
+        "admin": ADMIN,
+        "secret": "mlflow",
+        "scripts": "metadata-scripts",
+        "database": {
+            "host": database.host,
+            "port": database.port,
+            "user": database.user,
+            "records": database.databases[0],
+            "accounts": database.databases[1],
+            "secret": database.secret,
+            "sslmode": database.sslmode,
+            "certificates": "metadata-certificates" if database.ca else "",
+        },
+        "backups": {
+            "endpoint": store.endpoint,
+            "region": store.region,
+            "bucket": store.backups,
+            "secret": "object-store-backup",
+        },
+    }
