@@ -1,0 +1,1 @@
+"""The reference pipeline: its steps, and the graph of them for Argo Workflows and for Kubeflow Pipelines."""
