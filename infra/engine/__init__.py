@@ -8,10 +8,12 @@ import dataclasses as dc
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra import console, sweep
+from components.metadata_store import NAMESPACE
+from infra import console, credentials, sweep
 from infra.engine.events import Change, Problem, Run, masked
 from infra.engine.locks import Lock
 from infra.engine.session import Operation, Session
+from infra.kubectl import Kubectl
 from infra.sweep import Orphan
 from infra.target import Target, refuse_second, states
 
@@ -20,8 +22,10 @@ __all__ = [
     "Lock",
     "Problem",
     "Result",
+    "configuration",
     "destroy",
     "export",
+    "generate",
     "outputs",
     "prepare",
     "preview",
@@ -67,6 +71,7 @@ def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result
     """
     if target.folder:
         refuse_second(target.environment, target.folder)
+    generate(target, say=say)
     return _change(
         Session(target, "up", say, _FORCE if force else None),
         lambda stack, run, unsettled: stack.up(on_event=run, refresh=unsettled or None, **_QUIET),
@@ -113,9 +118,32 @@ def export(target: Target, *, say: Say = console.say) -> dict[str, Any]:
 
 
 def prepare(target: Target, *, say: Say = console.say) -> None:
-    """Make the stack if its state lives beside the cluster and there is none, so that the plain `pulumi` finds it."""
+    """Make the stack if its state lives beside the cluster and there is none, so that the plain `pulumi` finds it.
+
+    Its credentials too.
+    """
     if target.folder and target.stack not in states(target.folder):
         Session(target, "env", say).create()
+    generate(target, say=say)
+
+
+def configuration(target: Target, verb: str, *, say: Say = console.say) -> credentials.Configuration:
+    """The stack's configuration, for a verb that reads or changes it."""
+    return Session(target, verb, say)
+
+
+def generate(target: Target, *, say: Say = console.say) -> bool:
+    """Generate the stack's credentials where its environment needs some and has none; return whether it did.
+
+    Raises BadInput where the cluster has databases that know others.
+    """
+
+    def in_use() -> bool:
+        kubectl = Kubectl(target.cluster.kubeconfig, target.cluster.context)
+        return bool(kubectl.get("persistentvolumeclaims", namespace=NAMESPACE))
+
+    stack = configuration(target, "credentials generate", say=say)
+    return credentials.ensure(stack, target.environment, in_use=in_use, say=say)
 
 
 def unlock(target: Target, *, say: Say = console.say) -> tuple[Lock, ...]:

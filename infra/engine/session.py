@@ -5,13 +5,16 @@ Which operation a verb is, is said in infra/engine/__init__.py.
 
 import datetime as dt
 import json
+import os
 import re
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pulumi.automation import (
     CommandError,
     ConcurrentUpdateError,
@@ -33,6 +36,7 @@ from infra.engine.progress import Progress, summary
 from infra.errors import CouldNotRun, Interrupted, KibanError, RunFailed
 from infra.target import PROJECT, Target
 from infra.toolchain import TOOLS
+from stacks._schema import EmbeddedCluster
 
 # Said by the Automation API when pulumi is killed, which is told in our own words.
 warnings.filterwarnings("ignore", message="Error in event stream")
@@ -80,6 +84,18 @@ class Session:
     def title(self) -> str:
         """The verb and what it is done to, as the user typed it."""
         return f"{self.verb} {self.target.command}"
+
+    @property
+    def command(self) -> str:
+        """What the user types behind a verb to mean the stack."""
+        return self.target.command
+
+    @property
+    def committed(self) -> str | None:
+        """The configuration's file where it belongs to the checkout, relative to it; else None."""
+        if isinstance(self.target.environment.cluster, EmbeddedCluster):
+            return None
+        return os.path.relpath(self._configuration_file, paths.ROOT)
 
     @property
     def settled(self) -> bool:
@@ -136,6 +152,43 @@ class Session:
             pass
         except CommandError as error:
             raise self._failure(Run(), error) from None
+
+    def configuration(self) -> Mapping[str, Any]:
+        """The project's keys in the stack's configuration file, and their values; a secret's is ciphertext."""
+        if not self._configuration_file.exists():
+            return {}
+        said = yaml.safe_load(self._configuration_file.read_text()) or {}
+        prefix = f"{PROJECT}:"
+        return {
+            key.removeprefix(prefix): value for key, value in said.get("config", {}).items() if key.startswith(prefix)
+        }
+
+    def configure(self, key: str, value: str, *, secret: bool = False) -> None:
+        """Set a key of the project's, or a property of one, in the stack's configuration; the stack is made if need be.
+
+        The value goes through standard input: arguments can be read by every user of the machine.
+        """
+        if not self._configuration_file.exists():
+            self.create()
+        options = ["--secret"] if secret else ["--path"]
+        command = [str(self.target.pulumi), "--non-interactive", "config", "set", *options, key]
+        environ = {**os.environ, **self.target.environ}
+        done = subprocess.run(
+            [*command, "--stack", self.target.stack],
+            cwd=paths.ROOT,
+            env={name: given for name, given in environ.items() if given is not None},
+            input=value,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CouldNotRun(f"{self.title}: {' '.join(done.stderr.split()).removeprefix('error: ')}")
+
+    @property
+    def _configuration_file(self) -> Path:
+        named = self.target.environ.get("PULUMI_OPTION_CONFIG_FILE")
+        return paths.ROOT / (named or f"stacks/Pulumi.{self.target.stack}.yaml")
 
     def query(self, *args: str) -> Any:  # noqa: ANN401  JSON
         """What a command that prints JSON about the stack says; None where there is no stack."""
