@@ -5,10 +5,11 @@ import os
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra import target, wiring
+from infra import preflight, target, wiring
 from infra.clusters import Cluster
 from infra.economy import economise, settled
 from infra.errors import KibanError
+from infra.kubectl import Kubectl
 from stacks._schema import EmbeddedCluster, Environment
 
 
@@ -19,6 +20,8 @@ def program() -> None:
         environment = target.environment(pulumi.get_stack(), os.environ.get("KIBAN_CLUSTER"))
         cluster = target.locate(environment)
         target.refuse_second(environment, cluster.kubeconfig.parent / "stack")
+        if environment.metadata:
+            preflight.check(environment.metadata, Kubectl(cluster.kubeconfig, cluster.context))
     except KibanError as error:
         raise pulumi.RunError(str(error)) from None
     wiring.mark(environment)
@@ -38,6 +41,8 @@ def provider(environment: Environment, cluster: Cluster) -> k8s.Provider:
         context=cluster.context,
         cluster_identifier=cluster.uid,  # without it, a changed address or CA replaces every resource
         enable_server_side_apply=True,
+        enable_secret_mutable=True,  # else a changed one is deleted and made again, while pods read it
+        enable_config_map_mutable=True,
         kube_client_settings=k8s.KubeClientSettingsArgs(burst=1000, qps=500),
         suppress_helm_hook_warnings=True,  # the charts' hooks are left out knowingly
     )

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from typing import Any
 
 import click
@@ -159,6 +160,161 @@ def unlock(environment: str, on: str | None, *, yes: bool) -> Report:
     return Report(items=[{"lock": lock.url, "held_by": str(lock)} for lock in engine.unlock(where, say=say)])
 
 
+@main.group()
+def credentials() -> None:
+    """Passwords and keys of an environment, none of which is ever printed."""
+
+
+@verb(credentials, "list", "credential source generation handed_out", schema="credentials-list")
+@ENVIRONMENT
+@ON
+def credentials_list(environment: str, on: str | None) -> Report:
+    """List the credentials that an environment needs; status 1 where one is missing."""
+    from infra import credentials as names
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    items = names.items(engine.configuration(where, "credentials list", say=say), where.environment)
+    return Report(items=items, exit_status=1 if any(item["source"] == "missing" for item in items) else 0)
+
+
+@verb(credentials, "generate", schema="credentials-generate")
+@ENVIRONMENT
+@ON
+def credentials_generate(environment: str, on: str | None) -> Report:
+    """Generate what is missing into the stack's encrypted configuration, as `up` does."""
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    if not engine.generate(where, say=say):
+        say(f"{where.command}: nothing is missing")
+    return Report(items=[])
+
+
+@verb(credentials, "rotate", "credential source generation", schema="credentials-rotate")
+@ENVIRONMENT
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--team", metavar="T", help="The object-store key that this team's pods are handed.")
+@ON
+def credentials_rotate(environment: str, name: str | None, team: str | None, on: str | None) -> Report:
+    """Renew a credential; the next `up` puts it into force."""
+    from infra import credentials as names
+    from infra import engine, target
+
+    if (name is None) == (team is None):
+        raise BadInput("accepted: the name of a credential, or --team T; see `kiban credentials list`")
+    where = target.resolve(environment, on)
+    stack = engine.configuration(where, "credentials rotate", say=say)
+    if team:
+        return Report(items=[names.rotate_team(stack, where.environment, team, say=say)])
+    return Report(items=[names.rotate(stack, where.environment, str(name), say=say)])
+
+
+@verb(credentials, "set", "credential source", schema="credentials-set")
+@ENVIRONMENT
+@click.argument("name")
+@ON
+def credentials_set(environment: str, name: str, on: str | None) -> Report:
+    """Take a credential from standard input: what an external database or object store knows."""
+    from infra import credentials as names
+    from infra import engine, target
+
+    where = target.resolve(environment, on)
+    stack = engine.configuration(where, "credentials set", say=say)
+    value: str = click.prompt(name, hide_input=True, err=True) if os.isatty(0) else sys.stdin.read()
+    return Report(items=[names.give(stack, where.environment, name, value.strip(), say=say)])
+
+
+@main.group()
+def runs() -> None:
+    """Start runs of the reference pipeline, and see what is remembered of them."""
+
+
+@verb(runs, "start", "run team outcome reason", schema="runs-start")
+@ENVIRONMENT
+@click.option("--team", required=True, metavar="T", help="Whose run it is.")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the pipeline.")
+@click.option("--wait", is_flag=True, help="Until it has ended; status 1 where it failed.")
+@ON
+def runs_start(environment: str, team: str, parameters: tuple[str, ...], on: str | None, *, wait: bool) -> Report:
+    """Start the reference pipeline."""
+    from infra import runs as pipeline_runs
+
+    metadata, found = _metadata(environment, on)
+    item = pipeline_runs.start(metadata, found, team, parameters, wait=wait, say=say)
+    return Report(items=[item], exit_status=1 if item["outcome"] == "Failed" else 0)
+
+
+@verb(runs, "list", "run team outcome started seconds commit mlflow_run reason", schema="runs-list")
+@ENVIRONMENT
+@click.option("--team", metavar="T", help="Of this team alone.")
+@ON
+def runs_list(environment: str, team: str | None, on: str | None) -> Report:
+    """List runs, newest first."""
+    from infra import runs as pipeline_runs
+
+    metadata, found = _metadata(environment, on)
+    return Report(items=pipeline_runs.items(metadata, found, team))
+
+
+@verb(runs, "show", "field value", schema="runs-show")
+@ENVIRONMENT
+@click.argument("run")
+@ON
+def runs_show(environment: str, run: str, on: str | None) -> Report:
+    """Show all that is recorded of a run: parameters, metrics, digests, images, nodes, queue, artifacts."""
+    from infra import runs as pipeline_runs
+
+    metadata, found = _metadata(environment, on)
+    return Report(items=pipeline_runs.show_items(metadata, found, run))
+
+
+@verb(runs, "reproduce", "field recorded reproduced same", schema="runs-reproduce")
+@ENVIRONMENT
+@click.argument("run")
+@ON
+def runs_reproduce(environment: str, run: str, on: str | None) -> Report:
+    """Run a run again from its record and compare the results; status 1 where one differs."""
+    from infra import runs as pipeline_runs
+
+    metadata, found = _metadata(environment, on)
+    items = pipeline_runs.reproduce(metadata, found, run, say=say)
+    return Report(items=items, exit_status=0 if all(item["same"] for item in items) else 1)
+
+
+@verb(main, "backup", "backup runs models model_versions objects bytes newest_run_end database_revision")
+@ENVIRONMENT
+@click.option("--list", "listing", is_flag=True, help="List the backups that there are, and make none.")
+@ON
+def backup_verb(environment: str, on: str | None, *, listing: bool) -> Report:
+    """Back up databases and object store now, as the CronJob does every night."""
+    from infra import backup
+
+    metadata, _ = _metadata(environment, on)
+    return Report(items=backup.items(metadata) if listing else [backup.back_up(metadata, say=say)])
+
+
+@verb(main, "restore", "verified count same")
+@ENVIRONMENT
+@click.option("--from", "name", required=True, metavar="BACKUP", help="A name from `backup --list`, or `latest`.")
+@click.option("--discard-newer", "discard", is_flag=True, help="Also where data is lost that the backup has not.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@ON
+def restore_verb(environment: str, name: str, on: str | None, *, discard: bool, yes: bool) -> Report:
+    """Bring databases and object store back to a backup; say first what is replaced and lost."""
+    from infra import backup
+
+    metadata, _ = _metadata(environment, on)
+    found = backup.check(metadata, name, say=say)
+    for line in backup.told(found):
+        say(line)
+    backup.refuse_newer(found, discard=discard)
+    if not yes:
+        _confirm(f"Restore {found['backup']}, MLflow being stopped meanwhile?")
+    items = backup.restore(metadata, found["backup"], discard=discard, say=say)
+    return Report(items=items, exit_status=0 if all(item["same"] for item in items) else 1)
+
+
 @verb(main, "test")
 @click.option("--full", is_flag=True, help="Every number and scale, not each acceptance line in its smallest form.")
 @click.option("--report", metavar="FILE", help="Append {line, evidence, figure, goal, command} a line to FILE.")
@@ -305,6 +461,17 @@ def cluster_kubeconfig(name: str) -> Report:
 
     path = str(stage.cluster(name).kubeconfig)
     return Report(items=[{"cluster": name, "kubeconfig": path}], text=path)
+
+
+def _metadata(environment: str, on: str | None) -> tuple[Any, Any]:
+    """The metadata store of an environment's cluster, and the environment."""
+    from infra import target
+    from infra.metadata import Metadata
+
+    found = target.environment(environment, target.meant(environment, on))
+    if found.metadata is None:
+        raise BadInput(f"{environment}: it has no metadata store; accepted: an environment with `metadata`")
+    return Metadata(target.locate(found)), found
 
 
 def _done(result: Any) -> dict[str, Any]:  # noqa: ANN401  engine.Result, imported late

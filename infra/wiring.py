@@ -1,5 +1,6 @@
 """The only place where components are created and wired to each other, and where the stack's outputs are named."""
 
+import dataclasses as dc
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ from components._charts import UpstreamChart
 from components._labels import ENVIRONMENT
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
-from components.tenancy import Tenancy, TenancyArgs
-from infra import charts
+from components.metadata_store import MetadataStore
+from components.pipeline_engine import PipelineEngine
+from components.tenancy import LOCAL_QUEUE, Tenancy, TenancyArgs
+from infra import charts, credentials
 from infra.errors import KibanError
 from stacks._schema import Environment
 
@@ -33,6 +36,35 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
         pools=pools,
         opts=opts,
     )
+    if env.metadata:
+        metadata = MetadataStore(
+            "metadata",
+            dc.replace(env.metadata, teams=env.teams),
+            foundation=foundation,
+            tenancy=tenancy,
+            credentials=credentials.read(env),
+            slots=credentials.slots(env),
+            opts=opts,
+        )
+        pulumi.export("mlflow", metadata.mlflow_uri)
+        if env.pipelines:
+            engine = PipelineEngine(
+                "pipelines",
+                dc.replace(
+                    env.pipelines,
+                    teams=env.teams,
+                    queue=LOCAL_QUEUE if env.queueing else None,
+                    certificates=env.certificates,
+                ),
+                foundation=foundation,
+                tenancy=tenancy,
+                metadata=metadata,
+                chart=str(charts.own("pipelines")),
+                crds=_kinds(env),
+                templates=charts.templates(),
+                opts=opts,
+            )
+            pulumi.export("argo_server", engine.server)
     pulumi.export("environment", env.name)
     pulumi.export("system_namespace", foundation.system_namespace)
     pulumi.export("namespaces", tenancy.namespaces)
@@ -44,6 +76,11 @@ def _upstream(name: str) -> UpstreamChart:
         return charts.upstream(name)
     except KibanError as error:
         raise pulumi.RunError(str(error)) from None
+
+
+def _kinds(env: Environment) -> dict[str, dict[str, Any]]:
+    kubeflow = charts.own_crds("pipelines", "crds-kfp") if env.pipelines and env.pipelines.kubeflow else {}
+    return charts.crds("argo") | kubeflow
 
 
 def mark(env: Environment) -> None:

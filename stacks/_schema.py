@@ -4,6 +4,8 @@ import dataclasses as dc
 
 from components.foundation import FoundationArgs
 from components.gpu_node_pools import GpuNodePoolsArgs, GpuPool
+from components.metadata_store import MetadataStoreArgs
+from components.pipeline_engine import PipelineEngineArgs
 from components.tenancy import Queueing, Team, TenancyArgs
 
 
@@ -66,6 +68,8 @@ class Environment:
 
     queueing: how Kueue shares the pools out; None: no Kueue, and no borrowing.
     certificates: whether there is cert-manager.
+    metadata: databases, object store and MLflow; None: none, and then no pipelines.
+    pipelines: Argo Workflows, and Kubeflow Pipelines where its data says so.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Environment:
     gpu_pools: tuple[GpuPool, ...] = ()
     queueing: Queueing | None = dc.field(default_factory=Queueing)
     certificates: bool = True
+    metadata: MetadataStoreArgs | None = None
+    pipelines: PipelineEngineArgs | None = None
 
     def __post_init__(self) -> None:
         GpuNodePoolsArgs(pools=self.gpu_pools)
@@ -88,11 +94,23 @@ class Environment:
                     f"queueing: {field}={getattr(self.queueing, field)}; accepted: up to {there}, "
                     "what the system_nodes have together"
                 )
+        self._check_pipelines()
+
+    def _check_pipelines(self) -> None:
+        if self.metadata:
+            dc.replace(self.metadata, teams=self.teams)
+        if self.pipelines and not self.metadata:
+            raise ValueError("pipelines: there is no metadata; accepted: both, or metadata alone")
+        if self.pipelines and self.pipelines.kubeflow:
+            if self.metadata and not self.metadata.mysql:
+                raise ValueError("pipelines: kubeflow needs MySQL; accepted: with metadata.mysql")
+            self.pipelines.kubeflow.check(self.teams, queueing=self.queueing is not None)
 
     def on(self, cluster: EmbeddedCluster) -> "Environment":
         """The same environment on another cluster, with a throwaway state of its own."""
-        return dc.replace(self, cluster=cluster, state=THROWAWAY)
+        metadata = self.metadata and self.metadata.standing_in()
+        return dc.replace(self, cluster=cluster, state=THROWAWAY, metadata=metadata)
 
     def without_controllers(self) -> "Environment":
         """The same environment for a cluster on which no pod runs for real: nothing there could answer for them."""
-        return dc.replace(self, queueing=None, certificates=False)
+        return dc.replace(self, queueing=None, certificates=False, metadata=None, pipelines=None)

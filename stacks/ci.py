@@ -1,6 +1,8 @@
 """The tests' environment: all parts on, every way to share a device, spot and on-demand."""
 
 from components.gpu_node_pools import GpuPool, Taint
+from components.metadata_store import InCluster, MetadataStoreArgs
+from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
 from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
@@ -10,6 +12,17 @@ environment = Environment(
     state=THROWAWAY,
     system_nodes=SystemNodes(count=3, cpu=8, memory_gib=32),
     queueing=Queueing(cpu=12, memory_gib=48, reclaim="Any", within_team="LowerPriority"),
+    metadata=MetadataStoreArgs(
+        postgres=InCluster(storage_gib=2),
+        mysql=InCluster(storage_gib=2),
+        object_store=InCluster(storage_gib=5),
+        expire_days=30,
+        protect=False,
+    ),
+    pipelines=PipelineEngineArgs(
+        parallelism_per_team=10,
+        kubeflow=KubeflowPipelines(mode="multi-user", members={"vision": ("ann@example.com",)}),
+    ),
     teams=(
         Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 28, "t4-spot": 4}, borrows={"a100": 8}),
         Team(

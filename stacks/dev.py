@@ -1,6 +1,8 @@
 """Development: small pools, most of them spot, for trying changes of the platform itself."""
 
 from components.gpu_node_pools import GpuPool
+from components.metadata_store import InCluster, MetadataStoreArgs
+from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
 from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
@@ -14,6 +16,13 @@ environment = Environment(
     ),
     system_nodes=SystemNodes(count=3),
     queueing=Queueing(cpu=24, memory_gib=96, reclaim="Any", within_team="Never"),
+    metadata=MetadataStoreArgs(
+        postgres=InCluster(storage_gib=50),
+        mysql=InCluster(storage_gib=50),
+        object_store=InCluster(storage_gib=1000),
+        expire_days=30,
+    ),
+    pipelines=PipelineEngineArgs(parallelism_per_team=10, kubeflow=KubeflowPipelines(mode="multi-user")),
     teams=(
         Team(
             name="platform", owner="platform-oncall", gpus={"l4": 2, "a100-mig": 14}, borrows={"l4": 2, "a100-mig": 42}

@@ -1,6 +1,8 @@
 """A laptop: every kind of pool once, small enough to start in seconds."""
 
 from components.gpu_node_pools import GpuPool
+from components.metadata_store import InCluster, MetadataStoreArgs
+from components.pipeline_engine import PipelineEngineArgs
 from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
@@ -10,6 +12,10 @@ environment = Environment(
     state=THROWAWAY,
     system_nodes=SystemNodes(count=2, cpu=8, memory_gib=32),
     queueing=Queueing(cpu=8, memory_gib=32, reclaim="Any", within_team="LowerPriority"),
+    metadata=MetadataStoreArgs(
+        postgres=InCluster(storage_gib=2), object_store=InCluster(storage_gib=5), expire_days=30, protect=False
+    ),
+    pipelines=PipelineEngineArgs(parallelism_per_team=10),  # Argo alone: Kubeflow Pipelines cannot be built here
     teams=(
         Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14}, borrows={"a100": 8}),
         Team(name="language", owner="language-oncall", gpus={"a100": 8, "l4-shared": 8}, borrows={"a100": 8}),

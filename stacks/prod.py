@@ -1,6 +1,8 @@
 """Production: training on H100 and A100, notebooks and small jobs on MIG slices, serving on L4, batch on spot."""
 
 from components.gpu_node_pools import GpuPool
+from components.metadata_store import ExternalDatabase, ExternalObjectStore, MetadataStoreArgs
+from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
 from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
@@ -14,6 +16,15 @@ environment = Environment(
     ),
     system_nodes=SystemNodes(count=6, cpu=32, memory_gib=128),
     queueing=Queueing(cpu=96, memory_gib=384, reclaim="Any", within_team="LowerPriority"),
+    metadata=MetadataStoreArgs(
+        postgres=ExternalDatabase(host="postgres.ml-prod.example.com", port=5432, name="mlflow", user="kiban"),
+        mysql=ExternalDatabase(host="mysql.ml-prod.example.com", port=3306, name="kubeflow", user="kiban"),
+        object_store=ExternalObjectStore(
+            endpoint="https://s3.eu-west-1.amazonaws.com", region="eu-west-1", prefix="example-ml-prod-"
+        ),
+        expire_days=365,
+    ),
+    pipelines=PipelineEngineArgs(parallelism_per_team=50, kubeflow=KubeflowPipelines(mode="multi-user")),
     teams=(
         Team(
             name="vision",

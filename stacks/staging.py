@@ -1,6 +1,8 @@
 """Staging: every pool of production at a smaller size, so that what passes here passes there."""
 
 from components.gpu_node_pools import GpuPool
+from components.metadata_store import InCluster, MetadataStoreArgs
+from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
 from components.tenancy import Queueing, Team
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
@@ -14,6 +16,13 @@ environment = Environment(
     ),
     system_nodes=SystemNodes(count=3),
     queueing=Queueing(cpu=24, memory_gib=96, reclaim="Any", within_team="LowerPriority"),
+    metadata=MetadataStoreArgs(
+        postgres=InCluster(storage_gib=50),
+        mysql=InCluster(storage_gib=50),
+        object_store=InCluster(storage_gib=1000),
+        expire_days=90,
+    ),
+    pipelines=PipelineEngineArgs(parallelism_per_team=20, kubeflow=KubeflowPipelines(mode="multi-user")),
     teams=(
         Team(
             name="vision",

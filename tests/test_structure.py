@@ -52,6 +52,8 @@ def test_type_tokens_are_pinned() -> None:
         "kiban:components:Foundation",
         "kiban:components:Tenancy",
         "kiban:components:GpuNodePools",
+        "kiban:components:MetadataStore",
+        "kiban:components:PipelineEngine",
     }
 
 

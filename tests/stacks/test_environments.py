@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.pipeline_engine import KubeflowPipelines
 from components.tenancy import Queueing, Team
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
@@ -50,12 +51,14 @@ def test_what_staging_passes_production_has() -> None:
 
 
 def test_on_another_cluster_the_state_is_its_own() -> None:
-    """`--on` replaces the cluster and the state, and nothing else."""
-    moved = environment("prod").on(EmbeddedCluster(name="try"))
+    """`--on` replaces the cluster, the state, and what is outside the cluster by stand-ins, and nothing else."""
+    prod = environment("prod")
+    moved = prod.on(EmbeddedCluster(name="try"))
     assert (moved.cluster, moved.state) == (EmbeddedCluster(name="try"), THROWAWAY)
-    assert dc.replace(moved, cluster=environment("prod").cluster, state=environment("prod").state) == environment(
-        "prod"
-    )
+    assert prod.metadata
+    assert moved.metadata == prod.metadata.standing_in()
+    assert set(moved.metadata.claims) == {"postgres", "mysql", "object-store"}
+    assert dc.replace(moved, cluster=prod.cluster, state=prod.state, metadata=prod.metadata) == prod
 
 
 def test_an_environment_checks_its_parts_against_each_other() -> None:
@@ -74,13 +77,45 @@ def test_bad_system_nodes_are_refused(change: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_environment_has_its_controllers_unless_told_otherwise(name: str) -> None:
-    """Kueue and cert-manager are everywhere; a cluster without real pods does without both and nothing else."""
+    """Kueue, cert-manager, metadata and pipelines are everywhere; without real pods there is none, and all the rest."""
     env = environment(name)
-    assert env.queueing is not None
     assert env.certificates
+    parts = {part: getattr(env, part) for part in ("queueing", "metadata", "pipelines")}
+    assert all(parts.values())
     without = env.without_controllers()
-    assert (without.queueing, without.certificates) == (None, False)
-    assert dc.replace(without, queueing=env.queueing, certificates=True) == env
+    assert not without.certificates
+    assert not any(getattr(without, part) for part in parts)
+    assert dc.replace(without, certificates=True, **parts) == env
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_volumes_outlive_an_environment_that_matters(name: str) -> None:
+    """`destroy` leaves the records of runs, but on a throwaway cluster."""
+    env = environment(name)
+    assert env.metadata
+    assert env.metadata.protect is not isinstance(env.cluster, EmbeddedCluster)
+
+
+def test_pipelines_need_where_to_keep_records() -> None:
+    """No engine without metadata, no Kubeflow Pipelines without MySQL, no members of a team that is not there."""
+    env = environment("ci")
+    assert env.metadata
+    assert env.pipelines
+    with pytest.raises(ValueError, match="pipelines: there is no metadata"):
+        dc.replace(env, metadata=None)
+    with pytest.raises(ValueError, match="kubeflow needs MySQL"):
+        dc.replace(env, metadata=dc.replace(env.metadata, mysql=None))
+    kubeflow = KubeflowPipelines(mode="multi-user", members={"visoin": ("ann@example.com",)})
+    with pytest.raises(ValueError, match=r"members\['visoin'\]; accepted: vision, language, ranking"):
+        dc.replace(env, pipelines=dc.replace(env.pipelines, kubeflow=kubeflow))
+
+
+@pytest.mark.parametrize("name", ["admin", "backups", "kfp", "mlpipeline", "session", "ab"])
+def test_a_teams_name_is_its_buckets_and_users(name: str) -> None:
+    """A name that the store or MLflow has for something else is refused."""
+    env = environment("local")
+    with pytest.raises(ValueError, match=f"team '{name}'.*accepted: at least 3"):
+        dc.replace(env, teams=(Team(name=name, owner="o"),))
 
 
 @pytest.mark.parametrize("name", NAMES)
