@@ -1,7 +1,7 @@
 """Brings MLflow's databases to the revision of this image, after a backup; tells the administrator's password.
 
-Runs in init containers, before MLflow: `migrate.py compare`, then whoever can dumps the databases that /work/dump
-names into /work, then `migrate.py apply`. TRACKING and AUTH: addresses of the databases, without the password.
+Runs in init containers, before MLflow: `migrate.py compare`, then whoever can dumps the databases that /migration/dump
+names into /migration, then `migrate.py apply`. TRACKING and AUTH: addresses of the databases, without the password.
 A database that this image is too old for ends it with what to do.
 """
 # ruff: noqa: INP001 - a program of its own
@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, make_url, text  # type: ignore[import-not-
 from sqlalchemy.exc import OperationalError  # type: ignore[import-not-found,unused-ignore]
 from werkzeug.security import check_password_hash  # type: ignore[import-not-found,unused-ignore]
 
-WORK = Path("/work")
+WORK = Path("/migration")
 PREFIX = "before-migration"
 _EMPTY = "empty"
 _PATIENCE = 60  # seconds
@@ -64,7 +64,7 @@ def wait() -> None:
 
 
 def compare() -> None:
-    """Write which databases are to be dumped, as /work/dump, and why, as /work/about.json."""
+    """Write which databases are to be dumped, as /migration/dump, and why, as /migration/about.json."""
     WORK.joinpath("ca.crt").write_bytes(Path(os.environ.get("CA") or certifi.where()).read_bytes())
     wait()
     found = {kind: revisions(kind) for kind in _MIGRATIONS}

@@ -31,6 +31,6 @@ def test_up_local_from_an_empty_cache(tmp_path: Path, record: Record) -> None:
         line="2 cold up local from source",
         evidence="executed",
         figure=f"{seconds / 60:.1f} min",
-        goal="≤ 18 min",
+        goal="≤ 25 min",
         command="KIBAN_CACHE=empty ./kiban up local",
     )

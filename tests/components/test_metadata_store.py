@@ -362,7 +362,7 @@ def test_mlflow_reaches_an_external_database_by_tls_only(rendered: dict[str, lis
     spec = deployment["spec"]["template"]["spec"]
     for container in (*spec["containers"], *spec["initContainers"]):
         env = {each["name"]: each.get("value") for each in container["env"]}
-        assert (env["PGSSLMODE"], env["PGSSLROOTCERT"]) == ("verify-full", "/work/ca.crt"), container["name"]
+        assert (env["PGSSLMODE"], env["PGSSLROOTCERT"]) == ("verify-full", "/migration/ca.crt"), container["name"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ postgresql+psycopg2://{{ $database.user }}@{{ $database.host }}:{{ $database.por
 - name: PGSSLMODE
   value: {{ .Values.database.sslmode }}
 - name: PGSSLROOTCERT
-  value: /work/ca.crt
+  value: /migration/ca.crt
 {{- end -}}
 
 {{- define "mlflow.container" -}}
@@ -60,7 +60,7 @@ terminationMessagePolicy: FallbackToLogsOnError
   {{- include "mlflow.container" $ | nindent 2 }}
   volumeMounts:
     - { name: tmp, mountPath: /tmp }
-    - { name: work, mountPath: /work }
+    - { name: work, mountPath: /migration }
     - { name: config, mountPath: /config, readOnly: true }
     - { name: scripts, mountPath: /scripts, readOnly: true }
     {{- if $.Values.database.certificates }}
