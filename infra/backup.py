@@ -64,6 +64,10 @@ def _folders(store: Any, bucket: str, prefix: str) -> list[str]:  # noqa: ANN401
 
 def check(metadata: Metadata, name: str, *, say: Say) -> Object:
     """What restoring a backup would replace, and what would be lost. `backup` is then its own name, not `latest`."""
+    there = [str(each["backup"]) for each in items(metadata)]
+    accepted = ("latest", *there) if there else ()
+    if name not in accepted:
+        raise BadInput(f"backup {name!r}; accepted: {', '.join(accepted) or 'none, since there is no backup'}")
     return _run(metadata, CHECK, {"BACKUP": name}, say=say)
 
 
@@ -104,9 +108,12 @@ def restore(metadata: Metadata, name: str, *, discard: bool, say: Say) -> list[d
 
 @contextlib.contextmanager
 def _stopped(metadata: Metadata, *, say: Say) -> Iterator[None]:
-    """While it lasts, MLflow has no pod. How many it had is kept on the Deployment, should Kiban be killed."""
+    """While it lasts, MLflow has no pod. How many it had is kept on the Deployment, should Kiban be killed.
+
+    One that was stopped before gets a pod: it is asked to make the users again.
+    """
     (deployment,) = metadata.kubectl.get("deployment", "mlflow", namespace=NAMESPACE)
-    had = deployment["metadata"].get("annotations", {}).get(_REPLICAS) or str(deployment["spec"]["replicas"])
+    had = deployment["metadata"].get("annotations", {}).get(_REPLICAS) or str(deployment["spec"]["replicas"] or 1)
     where = ("deployment/mlflow", f"--namespace={NAMESPACE}")
     metadata.kubectl.run("annotate", *where, f"{_REPLICAS}={had}", "--overwrite")
     say("stopping MLflow")

@@ -31,17 +31,18 @@ _OF_OBJECTS = (
 def policy(bucket: str, accounts: list[str]) -> dict[str, Any]:
     """The bucket's policy: these accounts may list, read, write and remove objects, and nobody else may do anything."""
 
-    def allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
+    def allow(actions: tuple[str, ...], *resources: str) -> dict[str, Any]:
         return {
             "Effect": "Allow",
             "Principal": {"AWS": accounts},
             "Action": list(actions),
-            "Resource": [f"arn:aws:s3:::{resource}"],
+            "Resource": [f"arn:aws:s3:::{resource}" for resource in resources],
         }
 
+    # To delete several objects at once is asked of the bucket (versitygw 1.0.14, DeleteObjects).
     return {
         "Version": "2012-10-17",
-        "Statement": [allow(_OF_BUCKETS, bucket), allow(_OF_OBJECTS, f"{bucket}/*")],
+        "Statement": [allow(_OF_BUCKETS, bucket), allow(_OF_OBJECTS, f"{bucket}/*", bucket)],
     }
 
 

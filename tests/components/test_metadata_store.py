@@ -161,7 +161,10 @@ def test_a_policy_names_accounts_and_its_own_bucket_only() -> None:
     made = policy("vision", ["vision-a"])["Statement"]
     assert {each["Effect"] for each in made} == {"Allow"}
     assert [each["Principal"] for each in made] == [{"AWS": ["vision-a"]}] * 2
-    assert [each["Resource"] for each in made] == [["arn:aws:s3:::vision"], ["arn:aws:s3:::vision/*"]]
+    assert [each["Resource"] for each in made] == [
+        ["arn:aws:s3:::vision"],
+        ["arn:aws:s3:::vision/*", "arn:aws:s3:::vision"],
+    ]
     actions = {action for each in made for action in each["Action"]}
     assert {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"} <= actions
     assert not [one for one in actions if re.search(r"\*|Policy|Acl|CreateBucket|DeleteBucket", one)]
