@@ -182,11 +182,11 @@ def credentials_list(environment: str, on: str | None) -> Report:
 @ENVIRONMENT
 @ON
 def credentials_generate(environment: str, on: str | None) -> Report:
-    """Generate what is missing into the stack's encrypted configuration, as `up` does."""
+    """Generate what is missing into the stack's encrypted configuration; on an embedded cluster `up` does it itself."""
     from infra import engine, target
 
     where = target.resolve(environment, on)
-    if not engine.generate(where, say=say):
+    if not engine.generate(where, asked=True, say=say):
         say(f"{where.command}: nothing is missing")
     return Report(items=[])
 

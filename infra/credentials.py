@@ -152,9 +152,13 @@ def slots(environment: Environment) -> dict[str, str]:
     return {team.name: kept.get(team.name, SLOT_NAMES[0]) for team in environment.teams}
 
 
-def ensure(stack: Configuration, environment: Environment, *, in_use: Callable[[], bool], say: Say) -> bool:
+def ensure(
+    stack: Configuration, environment: Environment, *, asked: bool, in_use: Callable[[], bool], say: Say
+) -> bool:
     """Give the stack a seed if its environment needs one and it has none; return whether it did.
 
+    asked: by the user, who can commit the file that changes. Unasked, a stack whose configuration is committed is
+    refused: a seed that a job of continuous integration made would be gone with its checkout.
     in_use: whether the cluster has databases of this environment already, which know passwords of another seed.
     Raises BadInput where it has: the configuration was lost, and new credentials would not open them. Also where a
     credential of something outside was not given.
@@ -171,6 +175,11 @@ def ensure(stack: Configuration, environment: Environment, *, in_use: Callable[[
         raise BadInput(
             f"{stack.command}: its configuration has no kiban:{SEED}, but the cluster has databases that were made "
             f"with one; bring back {stack.committed or 'the configuration file'} as it was"
+        )
+    if stack.committed and not asked:
+        raise BadInput(
+            f"{stack.command}: its stack has no credentials yet; run `kiban credentials generate {stack.command}` and "
+            f"commit {stack.committed}"
         )
     stack.configure(SEED, secrets.token_urlsafe(_BYTES), secret=True)
     _changed(stack, "generated the credentials", say)

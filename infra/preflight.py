@@ -18,10 +18,11 @@ _UNITS |= {f"{letter}i": 1024 ** (power + 1) for power, letter in enumerate("KMG
 
 def check(environment_args: MetadataStoreArgs, kubectl: Kubectl) -> None:
     """Raise BadInput, in one line, for volumes that the cluster could not make, or not change to what is wanted."""
+    found = kubectl.get("persistentvolumeclaims,storageclasses", namespace=NAMESPACE)
     refuse_volumes(
         environment_args.claims,
-        existing=kubectl.get("persistentvolumeclaims", namespace=NAMESPACE),
-        classes=kubectl.get("storageclasses"),
+        existing=[each for each in found if each["kind"] == "PersistentVolumeClaim"],
+        classes=[each for each in found if each["kind"] == "StorageClass"],
     )
 
 

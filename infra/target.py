@@ -33,8 +33,8 @@ _OURS = (
     *PASSPHRASE,
 )
 _ENGINE = {
-    # The steps of a run wait for the API server, not for this machine's cores (Pulumi's default is 4 a core).
-    "PULUMI_PARALLEL": "32",
+    # Most steps of a run wait for pods, and what those wait for needs a place too (Pulumi's default is 4 a core).
+    "PULUMI_PARALLEL": "256",
     "PULUMI_PARALLEL_DIFF": "true",
     "PULUMI_SKIP_UPDATE_CHECK": "true",
     # Plugins are those that this module links into PULUMI_HOME: none from PATH, with a warning, and none fetched.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.metadata_store import NAMESPACE
-from infra import console, credentials, sweep
+from infra import console, credentials, preflight, sweep
 from infra.engine.events import Change, Problem, Run, masked
 from infra.engine.locks import Lock
 from infra.engine.session import Operation, Session
@@ -69,8 +69,7 @@ def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result
 
     force: also where another field manager has set what the program sets; else that is an error, unless it is kubectl.
     """
-    if target.folder:
-        refuse_second(target.environment, target.folder)
+    _check(target)
     generate(target, say=say)
     return _change(
         Session(target, "up", say, _FORCE if force else None),
@@ -79,10 +78,17 @@ def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result
     )
 
 
-def preview(target: Target, *, say: Say = console.say) -> Result:
-    """Say what `up` would do, except that it shows no conflict over a field: only applying tells."""
+def _check(target: Target) -> None:
+    """Refuse, before a run begins, what its program would refuse too (infra/__main__.py)."""
     if target.folder:
         refuse_second(target.environment, target.folder)
+    if target.environment.metadata:
+        preflight.check(target.environment.metadata, Kubectl(target.cluster.kubeconfig, target.cluster.context))
+
+
+def preview(target: Target, *, say: Say = console.say) -> Result:
+    """Say what `up` would do, except that it shows no conflict over a field: only applying tells."""
+    _check(target)
     # Without force the provider (4.25) calls what kubectl has set a conflict here, and takes it over in an `up`.
     session = Session(target, "preview", say, _FORCE)
     run = session.run(lambda stack, run, _: stack.preview(on_event=run, **_QUIET))
@@ -132,10 +138,11 @@ def configuration(target: Target, verb: str, *, say: Say = console.say) -> crede
     return Session(target, verb, say)
 
 
-def generate(target: Target, *, say: Say = console.say) -> bool:
+def generate(target: Target, *, asked: bool = False, say: Say = console.say) -> bool:
     """Generate the stack's credentials where its environment needs some and has none; return whether it did.
 
-    Raises BadInput where the cluster has databases that know others.
+    asked: by the user. Raises BadInput where the cluster has databases that know others, and, unasked, where the file
+    that would change has to be committed.
     """
 
     def in_use() -> bool:
@@ -143,7 +150,7 @@ def generate(target: Target, *, say: Say = console.say) -> bool:
         return bool(kubectl.get("persistentvolumeclaims", namespace=NAMESPACE))
 
     stack = configuration(target, "credentials generate", say=say)
-    return credentials.ensure(stack, target.environment, in_use=in_use, say=say)
+    return credentials.ensure(stack, target.environment, asked=asked, in_use=in_use, say=say)
 
 
 def unlock(target: Target, *, say: Say = console.say) -> tuple[Lock, ...]:

@@ -421,3 +421,41 @@ def test_bad_input_is_refused(platform: Checkout, words: tuple[str, ...], refusa
     """One line that says what is accepted; nothing is changed."""
     done = platform.run(*words, expect=2)
     assert refusal in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "instead", "refusal"),
+    [
+        ("object_store=InCluster(storage_gib=5)", "object_store=InCluster(storage_gib=4)", "5 and cannot shrink"),
+        (
+            "protect=False",
+            "protect=False, mysql=InCluster(storage_gib=1, storage_class='fast')",
+            "accepted: local-path",
+        ),
+        ("parallelism_per_team=10", "parallelism_per_team=0", "accepted: 1 to 1000"),
+        ("expire_days=30", "expire_days=0", "accepted: 1 to 36500"),
+    ],
+    ids=["a volume that shrinks", "no such storage class", "no parallelism", "no days"],
+)
+@pytest.mark.usefixtures("recorded")
+def test_bad_data_of_an_environment_is_refused(
+    platform: Checkout, record: Record, given: str, instead: str, refusal: str
+) -> None:
+    """One line at the preview and before an `up`, and status 2; nothing is changed."""
+    file = platform.root / "stacks" / "local.py"
+    text = file.read_text()
+    assert given in text
+    file.write_text(text.replace(given, instead))
+    try:
+        for verb in ("preview", "up"):
+            done = platform.run(verb, "local", expect=2)
+            assert refusal in done.stderr.splitlines()[-1]
+    finally:
+        file.write_text(text)
+    record(
+        line=f"7 bad input: {instead}",
+        evidence="executed",
+        figure="refused",
+        goal="a clear error at the preview",
+        command="./kiban preview local",
+    )

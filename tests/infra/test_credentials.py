@@ -69,7 +69,7 @@ def said() -> list[str]:
 def generated(said: list[str]) -> Stack:
     """Return a stack that has its credentials."""
     stack = Stack()
-    credentials.ensure(stack, environment(), in_use=lambda: False, say=said.append)
+    credentials.ensure(stack, environment(), asked=True, in_use=lambda: False, say=said.append)
     return stack
 
 
@@ -105,7 +105,7 @@ def test_one_secret_is_generated_once(said: list[str]) -> None:
     assert len(stack.kept[credentials.SEED]) == 43
     assert stack.kept[credentials.SEED] not in said[0]
     before = dict(stack.kept)
-    assert not credentials.ensure(stack, environment(), in_use=lambda: True, say=said.append)
+    assert not credentials.ensure(stack, environment(), asked=True, in_use=lambda: True, say=said.append)
     assert (stack.kept, len(said)) == (before, 1)
 
 
@@ -113,7 +113,15 @@ def test_a_lost_configuration_makes_no_new_passwords_for_old_volumes(said: list[
     """Where the cluster has databases and the configuration no seed, nothing is generated."""
     stack = Stack()
     with pytest.raises(BadInput, match="has no kiban:credentials-seed, but the cluster has databases"):
-        credentials.ensure(stack, environment(), in_use=lambda: True, say=said.append)
+        credentials.ensure(stack, environment(), asked=True, in_use=lambda: True, say=said.append)
+    assert stack.kept == {}
+
+
+def test_what_has_to_be_committed_is_generated_when_asked_only(said: list[str]) -> None:
+    """A seed that a job made in its own checkout would be lost with it, so `up` refuses and says what to run."""
+    stack = Stack()
+    with pytest.raises(BadInput, match=r"run `kiban credentials generate small` and commit stacks/Pulumi\.small\.yaml"):
+        credentials.ensure(stack, environment(), asked=False, in_use=lambda: False, say=said.append)
     assert stack.kept == {}
 
 
@@ -121,11 +129,11 @@ def test_what_is_outside_has_to_be_given(said: list[str]) -> None:
     """An external database's password is asked for before anything is generated or applied."""
     stack = Stack()
     with pytest.raises(BadInput, match="'postgres' is not Kiban's to generate; run `kiban credentials set small"):
-        credentials.ensure(stack, environment(EXTERNAL), in_use=lambda: False, say=said.append)
+        credentials.ensure(stack, environment(EXTERNAL), asked=True, in_use=lambda: False, say=said.append)
     assert stack.kept == {}
     for name in credentials.outside(environment(EXTERNAL)):
         credentials.give(stack, environment(EXTERNAL), name, "access:secret", say=said.append)
-    assert credentials.ensure(stack, environment(EXTERNAL), in_use=lambda: False, say=said.append)
+    assert credentials.ensure(stack, environment(EXTERNAL), asked=True, in_use=lambda: False, say=said.append)
     assert not [line for line in said if "access:secret" in line]
 
 
@@ -256,7 +264,7 @@ def test_pulumi_keeps_them(target: Target, said: list[str]) -> None:
     """The real engine makes the stack, encrypts the seed and keeps the choices in plain sight, beside the cluster."""
     stack = engine.configuration(target, "credentials rotate", say=said.append)
     assert stack.configuration() == {}
-    credentials.ensure(stack, target.environment, in_use=lambda: False, say=said.append)
+    credentials.ensure(stack, target.environment, asked=True, in_use=lambda: False, say=said.append)
     credentials.rotate_team(stack, target.environment, "vision", say=said.append)
     kept = stack.configuration()
     assert set(kept[credentials.SEED]) == {"secure"}
