@@ -107,8 +107,8 @@ class PipelineEngine(pulumi.ComponentResource):
         kinds = definitions(f"{name}-crd", crds, tags, parent=self)
         before: list[pulumi.Resource] = [*kinds, foundation.priorities[foundation.highest]]
         if args.kubeflow is not None:
-            # It has certificates, and in standalone mode a queue.
-            before += [foundation, tenancy]
+            # It asks its databases and its bucket at once, has certificates, and in standalone mode a queue.
+            before += [foundation, tenancy, *metadata.ready]
             before += self._secrets(
                 name, args.kubeflow, teams=args.teams, tenancy=tenancy, metadata=metadata, tags=tags
             )

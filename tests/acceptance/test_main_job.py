@@ -185,6 +185,28 @@ def test_a_cpu_job_of_every_team_is_admitted_and_runs(checkout: Checkout, record
     )
 
 
+@pytest.mark.usefixtures("first_up")
+def test_a_certificate_is_issued(checkout: Checkout, record: Record) -> None:
+    """Executed: cert-manager's webhook is trusted (the CA injector has been there), and its controller issues."""
+    team = {"namespace": "team-vision"}
+    of = {"apiVersion": "cert-manager.io/v1"}
+    issuer = of | {"kind": "Issuer", "metadata": {"name": "own"} | team, "spec": {"selfSigned": {}}}
+    spec = {"secretName": "issued", "dnsNames": ["issued.example.com"], "issuerRef": {"name": "own"}}
+    certificate = of | {"kind": "Certificate", "metadata": {"name": "issued"} | team, "spec": spec}
+    kubectl = functools.partial(checkout.kubectl, "local")
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [issuer, certificate]}))
+    kubectl("-n", "team-vision", "wait", "certificate/issued", "--for=condition=Ready", "--timeout=60s")
+    assert "tls.crt" in kubectl("-n", "team-vision", "get", "secret", "issued", "-o", "jsonpath={.data}")
+    kubectl("-n", "team-vision", "delete", "certificate/issued", "issuer/own", "secret/issued")
+    record(
+        line="a certificate is issued",
+        evidence="executed",
+        figure="Ready",
+        goal="Ready",
+        command="kubectl wait certificate/issued --for=condition=Ready",
+    )
+
+
 def admitted(checkout: Checkout, team: str, name: str) -> bool:
     """Whether Kueue lets a team's Job run now."""
     suspended = checkout.kubectl("local", "-n", f"team-{team}", "get", "job", name, "-o", "jsonpath={.spec.suspend}")

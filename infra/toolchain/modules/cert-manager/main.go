@@ -111,7 +111,8 @@ func inject(ctx context.Context, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	// The field manager is named for the user agent, and without a name nothing can be applied.
+	manager, err := ctrl.NewManager(util.RestConfigWithUserAgent(config, "cainjector"), ctrl.Options{
 		Scheme:  scheme.Scheme,
 		Metrics: metrics.Options{BindAddress: "0"},
 		// The injector watches the metadata of Secrets only; a cached read would fetch and hold all of them.
