@@ -252,7 +252,7 @@ def _address(address: Object) -> str:
 def _role(each: Object) -> tuple[str, list[str]]:
     granted = {
         right
-        for rule in each["rules"] or []
+        for rule in each.get("rules") or []
         for right in _rights(rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", []))
     }
     return ("roles" if each["kind"] == "Role" else "clusterroles"), sorted(granted)
