@@ -205,7 +205,7 @@ def test_an_image_that_the_registry_lacks_is_built(
     )
     assert "MANIFEST_UNKNOWN" in refused
     assert refused.endswith("; building it")
-    assert done == f"images: {reference} built in 0 s"
+    assert done.startswith(f"images: {reference} built in ")
     assert images.how(reference) == "built"
     assert images.tools(other) == ("crane",)
     assert images.archive(other, say=quiet).exists()
@@ -232,7 +232,7 @@ def test_a_registry_that_refuses_is_left_alone(
     registry.answer = lambda path, _: 403 if path.startswith(refused) else 200
     said: list[str] = []
     images.archive(reference, say=said.append)
-    assert said[-1] == f"images: {reference} built in 0 s"
+    assert said[-1].startswith(f"images: {reference} built in ")
     assert [line.split("(")[0] for line in said[:-1]] == [f"images: {reference} cannot be pulled "][: refused != "/v2/"]
     registry.answer = lambda *_: pytest.fail("it was asked")
     with pytest.raises(
