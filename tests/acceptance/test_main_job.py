@@ -298,7 +298,7 @@ def submitted(checkout: Checkout) -> bool:
         ({}, QUEUED, None),
         ({"image": "registry.example/train:latest"}, QUEUED, "needs a tag other than latest"),
         ({"image": "registry.example:5000/train"}, QUEUED, "needs a tag other than latest"),
-        ({}, {}, "needs the label kueue.x-k8s.io/queue-name"),
+        ({}, {}, None),  # Kueue puts it into the team's default queue
         ({"resources": {"limits": {"nvidia.com/gpu": "17"}}}, QUEUED, "exceeded quota"),
         ({"securityContext": {"privileged": True}}, QUEUED, 'violates PodSecurity "restricted'),
     ],
@@ -308,12 +308,14 @@ def submitted(checkout: Checkout) -> bool:
 def test_the_rules_hold_for_everyone(
     checkout: Checkout, container: dict[str, Any], labels: dict[str, str], refusal: str | None
 ) -> None:
-    """The API server refuses a floating tag, a GPU pod without a queue, GPUs beyond the quota, a privileged pod."""
+    """The API server refuses floating tags, GPUs beyond the quota, privileged pods; a GPU pod is always in a queue."""
     pod = json.loads(job("pod", "language", 1))["spec"]["template"] | {"apiVersion": "v1", "kind": "Pod"}
     pod["metadata"] |= {"name": "pod", "namespace": "team-language", "labels": labels}
     pod["spec"]["containers"][0] |= container
-    done = checkout.try_kubectl("local", "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    create = ("create", "--dry-run=server", "-o", "jsonpath={.metadata.labels}", "-f", "-")
+    done = checkout.try_kubectl("local", *create, stdin=json.dumps(pod))
     assert (done.returncode == 0) is (refusal is None)
+    assert refusal is not None or json.loads(done.stdout).items() >= QUEUED.items()
     assert (refusal or "") in done.stderr
 
 
