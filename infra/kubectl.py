@@ -3,30 +3,20 @@
 import collections
 import contextlib
 import json
-import os
 import re
+import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from infra import toolchain
+from infra import tied, toolchain
 from infra.errors import RunFailed
 
 Object = dict[str, Any]
 _FORWARDED_WITHIN = 30.0  # seconds
-# Run first in the new process: ask the kernel for a SIGTERM when Kiban dies, then become kubectl (Linux only).
-_TIED = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(130)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Kubectl:
@@ -94,7 +84,7 @@ class Kubectl:
         with (
             tempfile.TemporaryFile("w+") as errors,
             subprocess.Popen(
-                [sys.executable, "-ISc", _TIED, str(os.getpid()), *command],
+                tied.command(command, dies_by=signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

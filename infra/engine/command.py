@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,16 +19,9 @@ from pulumi.automation import CommandResult, OnOutput, PulumiCommand
 from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
+from infra import tied
+
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Run first in the new process: ask the kernel for a SIGINT when Kiban dies, then become pulumi (Linux only).
-_TIED = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 2)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(130)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Pulumi(PulumiCommand):
@@ -61,7 +53,7 @@ class Pulumi(PulumiCommand):
         Raises CommandError for a non-zero exit; `stops` then says how often the user asked to stop, `killed` whether
         the process ended by a signal.
         """
-        command = [sys.executable, "-ISc", _TIED, str(os.getpid()), self.command, "--non-interactive", *args]
+        command = tied.command([self.command, "--non-interactive", *args], dies_by=signal.SIGINT)
         with (
             # Each provider writes its kubeconfig, keys too, to a temporary file and leaves it there.
             tempfile.TemporaryDirectory(dir=self.environ.get("PULUMI_HOME"), ignore_cleanup_errors=True) as scratch,
