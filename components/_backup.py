@@ -231,7 +231,6 @@ def _client(name: str, command: Sequence[str], env: Sequence[Spec]) -> Spec:
         cpu="100m",
         memory="256Mi",
         most="2Gi",
-        terminationMessagePolicy="FallbackToLogsOnError",
     )
 
 
@@ -245,7 +244,6 @@ def _database(name: str, image: str, command: Sequence[str], env: Sequence[Spec]
         cpu="100m",
         memory="128Mi",
         most="1Gi",
-        terminationMessagePolicy="FallbackToLogsOnError",
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import pulumi
 
+from components._object_store import SLOTS as SLOT_NAMES
 from components.metadata_store import KUBEFLOW_OWNER, ExternalDatabase, ExternalObjectStore
 from infra.errors import BadInput
 from stacks._schema import Environment
@@ -30,7 +31,6 @@ GIVEN = "credential-"
 """What the key of a value that the user gave begins with; the credential's name follows."""
 GENERATIONS = "credential-generations"
 SLOTS = "object-store-slots"
-SLOT_NAMES = ("a", "b")
 
 POSTGRES = "postgres"
 MYSQL = "mysql"
