@@ -1,5 +1,6 @@
 """A clean copy of the sources in which `./kiban` runs as a user runs it: own virtual environment, own state."""
 
+import contextlib
 import dataclasses as dc
 import json
 import os
@@ -7,6 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from infra.clusters.embedded import node
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 3600  # seconds; a build from source is the longest
@@ -68,10 +73,27 @@ class Checkout:
         found = self._paths.get(cluster) or self._paths.setdefault(cluster, self._kubectl_of(cluster))
         return subprocess.run([*found, *words], input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False)
 
+    def pod_processes(self, cluster: str, program: str) -> list[psutil.Process]:
+        """Return the processes of a program in the pods of one of the checkout's clusters."""
+        return pod_processes(self.root / ".kiban" / "clusters" / cluster, program)
+
     def _kubectl_of(self, cluster: str) -> tuple[str, ...]:
         kubeconfig = self.run("cluster", "kubeconfig", cluster).stdout.strip()
         binary = self.run("tools", "path", "kubectl").stdout.strip()
         return (binary, "--kubeconfig", kubeconfig, f"--cache-dir={Path(kubeconfig).parent}/kubectl-cache")
+
+
+def pod_processes(cluster: Path, program: str) -> list[psutil.Process]:
+    """Return the processes of a program in the pods of an embedded cluster, given its folder."""
+    own = node.cgroup(cluster)
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        called = (process.info["cmdline"] or [""])[0]
+        if called.rsplit("/", 1)[-1].split(":")[0] == program:  # PostgreSQL's say after a colon what they do
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if own in Path(f"/proc/{process.pid}/cgroup").read_text():
+                    found.append(process)
+    return found
 
 
 def copy_to(target: Path) -> Checkout:

@@ -10,7 +10,6 @@ import psutil
 import pytest
 from pyroute2 import IPRoute, netns
 
-from infra.clusters.embedded import node
 from infra.clusters.waiting import until
 from tests.checkout import Checkout
 from tests.conftest import Record
@@ -267,9 +266,7 @@ def told(checkout: Checkout, pending: str) -> str:
 def test_kueue_killed_comes_back_and_nothing_else_waited_for_it(checkout: Checkout, record: Record) -> None:
     """Kill -9 of its process: the kubelet starts it again, and it admits once more. Meanwhile other pods start."""
     kubectl = functools.partial(checkout.kubectl, "local")
-    own = node.cgroup(checkout.root / ".kiban" / "clusters" / "local")
-    managers = [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0] == "/manager"]
-    (manager,) = [one for one in managers if own in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    (manager,) = checkout.pod_processes("local", "manager")
     manager.kill()
     kubectl("-n", "cert-manager", "delete", "pod", "-l", "app.kubernetes.io/name=webhook", "--wait=true")
     kubectl("-n", "cert-manager", "rollout", "status", "deployment/cert-manager-webhook", "--timeout=60s")

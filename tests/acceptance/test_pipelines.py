@@ -10,7 +10,6 @@ import textwrap
 import time
 from typing import Any
 
-import psutil
 import pytest
 
 from infra import charts
@@ -283,19 +282,6 @@ def test_a_team_reaches_nothing_of_another(platform: Checkout, record: Record) -
     )
 
 
-def processes(platform: Checkout, *names: str) -> list[psutil.Process]:
-    """Return the processes of the cluster's pods by the end of their program's name."""
-    own = node.cgroup(platform.root / ".kiban" / "clusters" / "local")
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or [""]
-        if words[0].rsplit("/", 1)[-1].split(":")[0] in names:
-            with open(f"/proc/{process.pid}/cgroup") as cgroup:  # noqa: PTH123 - a process may be gone
-                if own in cgroup.read():
-                    found.append(process)
-    return found
-
-
 def begun(platform: Checkout, run: str, step: str) -> bool:
     """Whether the pod of a run's step runs, or has run."""
     pods = ("-n", f"team-{TEAM}", "get", "pods", "-l", f"workflows.argoproj.io/workflow={run}", "-o")
@@ -311,7 +297,7 @@ def test_a_run_outlives_kills(platform: Checkout, record: Record) -> None:
     run = item["run"]
     for step, killed in (("data", "postgres"), ("validate", "versitygw"), ("train", "workflow-controller")):
         until(functools.partial(begun, platform, run, step), seconds=300, what=f"step {step}", every=0.5)
-        victims = processes(platform, killed)
+        victims = platform.pod_processes("local", killed)
         assert victims, killed
         for victim in victims:
             victim.kill()

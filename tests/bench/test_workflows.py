@@ -6,13 +6,10 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from infra.clusters.embedded import node
 from infra.clusters.waiting import until
 from tests.checkout import Checkout, copy_to
 from tests.conftest import Record
@@ -110,11 +107,7 @@ def moment(text: str) -> float:
 @pytest.mark.full
 def test_many_workflows_at_once(platform: Checkout, record: Record) -> None:
     """All succeed; how much memory the controller takes, and how long a workflow waits for its turn."""
-    own = node.cgroup(platform.root / ".kiban" / "clusters" / "local")
-    controllers = [
-        one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0] == "workflow-controller"
-    ]
-    (controller,) = [one for one in controllers if own in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    (controller,) = platform.pod_processes("local", "workflow-controller")
     kubectl = functools.partial(platform.kubectl, "local", "-n", QUEUED)
     kubectl("delete", "workflows", "--all", "--wait=true")
     everything = {"apiVersion": "v1", "kind": "List", "items": [workflow(QUEUED)] * MANY}

@@ -18,6 +18,7 @@ from infra.clusters.waiting import until
 from infra.errors import RunFailed
 from infra.kubectl import Kubectl
 from stacks._schema import SystemNodes
+from tests.checkout import pod_processes
 from tests.conftest import Record
 from tests.integration.conftest import POOLS
 
@@ -303,9 +304,7 @@ def test_a_killed_container_is_started_again(real: Kubectl) -> None:
     """CoreDNS killed: the kubelet starts it again, and names are found once more."""
     run(real, pod("asks", "sleep 1000"))
     (dns,) = real.get("pods", namespace="kube-system", selector="k8s-app=kube-dns")
-    own = node.cgroup(embedded.folder("real"))
-    found = [one for one in psutil.process_iter(["name"]) if one.info["name"] == "coredns"]
-    (victim,) = [one for one in found if own in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    (victim,) = pod_processes(embedded.folder("real"), "coredns")
     victim.kill()
 
     def again() -> bool:
