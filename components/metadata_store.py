@@ -416,7 +416,12 @@ class MetadataStore(pulumi.ComponentResource):
             from_secret("MLFLOW_TRACKING_PASSWORD", "mlflow", "admin"),
         ]
         spec = objects.script("accounts", priority=self._priority, env=env, secrets={"teams": "mlflow-teams"})
-        inputs = [self._data["metadata-scripts"]["accounts.py"], self._data["metadata-buckets"]["experiments.json"]]
+        kept = json.dumps([self.postgres.host, self.postgres.port, self.postgres.databases])  # another has no accounts
+        inputs = [
+            self._data["metadata-scripts"]["accounts.py"],
+            self._data["metadata-buckets"]["experiments.json"],
+            kept,
+        ]
         return self._job("accounts", spec, [*inputs, self._digests["mlflow"], self._digests["mlflow-teams"]], after)
 
     def _admit(self, team: Team, namespace: pulumi.Output[str]) -> None:
