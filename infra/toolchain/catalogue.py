@@ -30,6 +30,14 @@ SPACE: Mapping[str, int] = MappingProxyType(
         "kueue": 7 * GB // 2,
         "argo": 11 * GB // 2,
         "versitygw": GB,
+        "prometheus": 3 * GB,
+        "prometheus-operator": 5 * GB // 2,
+        "kube-state-metrics": 2 * GB,
+        "node-exporter": GB // 2,
+        "kserve": 9 * GB // 2,
+        "kube-rbac-proxy": 2 * GB,
+        "envoy-gateway": 7 * GB // 2,
+        "alertmanager": GB,
     },
 )
 """Bytes that a family's first build takes: modules, compiled packages, binaries (measured with Go 1.26.8)."""
@@ -61,6 +69,7 @@ class Tool:
     family: folder in modules/ with the go.mod and go.sum that it is built from.
     package: what `go build` is given, in that folder.
     version: without a leading v.
+    tags: Go's build tags, by which upstream lets parts be left out.
     version_args: what makes it print its version; empty for a Pulumi plugin, which answers over gRPC only; None for a
         Go program that has no such flag: what Go has written into it is read instead.
     additions: modules that are built from a copy, checked against go.sum before, with files of the family put into it:
@@ -74,6 +83,7 @@ class Tool:
     package: str
     version: str
     ldflags: str = "-s -w"
+    tags: tuple[str, ...] = ()
     version_args: tuple[str, ...] | None = ("--version",)
     additions: Mapping[str, Mapping[str, str]] = dc.field(default_factory=dict)
     release: Release | None = None
@@ -167,6 +177,75 @@ def _argo(name: str) -> Tool:
         },
         systems=_LINUX,
         # no release: upstream's are .gz files of one program, and of the command `argo` only
+    )
+
+
+_COMMON = "github.com/prometheus/common/version"
+_PROMETHEUS = "github.com/prometheus/prometheus"
+PROMETHEUS = "3.14.0"
+
+
+def _prometheus(name: str) -> Tool:
+    return Tool(
+        name=name,
+        family="prometheus",
+        package=f"{_PROMETHEUS}/cmd/{name}",
+        version=PROMETHEUS,
+        ldflags=_stamped(f"{_COMMON}.Version={PROMETHEUS}"),
+        tags=("remove_all_sd", "enable_kubernetes_sd"),  # without every cloud's SDK
+        release=_prometheus_release("prometheus", name),
+        # built, it has no page: upstream's is not in the module
+    )
+
+
+_ALERTMANAGER = "github.com/prometheus/alertmanager"
+ALERTMANAGER = "0.34.0"
+
+
+def _alertmanager(name: str) -> Tool:
+    return Tool(
+        name=name,
+        family="alertmanager",
+        package=f"{_ALERTMANAGER}/cmd/{name}",
+        version=ALERTMANAGER,
+        ldflags=_stamped(f"{_COMMON}.Version={ALERTMANAGER}"),
+        additions={_ALERTMANAGER: {"ui/app/dist/page.txt": "page.txt"}},  # the folder is embedded, and must have a file
+        release=_prometheus_release("alertmanager", name),
+    )
+
+
+def _prometheus_release(project: str, name: str) -> Release:
+    folder = f"{project}-{{version}}.{{os}}-{{arch}}"
+    return Release(
+        base=_github(f"prometheus/{project}"),
+        archive=f"{folder}.tar.gz",
+        checksums="sha256sums.txt",
+        member=f"{folder}/{name}",
+    )
+
+
+def _kserve(name: str, command: str) -> Tool:
+    return Tool(
+        name=name,
+        family="kserve",
+        package=f"github.com/kserve/kserve/cmd/{command}",
+        version="0.20.0",
+        version_args=None,
+        systems=_LINUX,
+    )
+
+
+OPERATOR = "0.93.1"
+
+
+def _operator(name: str, command: str) -> Tool:
+    return Tool(
+        name=name,
+        family="prometheus-operator",
+        package=f"github.com/prometheus-operator/prometheus-operator/cmd/{command}",
+        version=OPERATOR,
+        ldflags=_stamped(f"{_COMMON}.Version={OPERATOR}"),
+        systems=_LINUX,
     )
 
 
@@ -340,6 +419,49 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                     member="versitygw_v{version}_Linux_{arch}/versitygw",
                     architectures={"amd64": "x86_64"},
                 ),
+                systems=_LINUX,
+            ),
+            _prometheus("promtool"),
+            _prometheus("prometheus"),
+            _alertmanager("amtool"),
+            _alertmanager("alertmanager"),
+            _operator("prometheus-operator", "operator"),
+            _operator("prometheus-config-reloader", "prometheus-config-reloader"),
+            Tool(
+                name="kube-state-metrics",
+                family="kube-state-metrics",
+                package="k8s.io/kube-state-metrics/v2",
+                version="2.20.0",
+                ldflags=_stamped(f"{_COMMON}.Version=v2.20.0"),
+                version_args=("version",),
+                systems=_LINUX,
+            ),
+            Tool(
+                name="node-exporter",
+                family="node-exporter",
+                package="github.com/prometheus/node_exporter",
+                version="1.12.1",
+                ldflags=_stamped(f"{_COMMON}.Version=1.12.1"),
+                release=_prometheus_release("node_exporter", "node_exporter"),
+                systems=_LINUX,
+            ),
+            _kserve("kserve-controller", "manager"),
+            _kserve("kserve-agent", "agent"),
+            Tool(
+                name="kube-rbac-proxy",
+                family="kube-rbac-proxy",
+                package="github.com/brancz/kube-rbac-proxy/cmd/kube-rbac-proxy",
+                version="0.18.0",
+                ldflags=_stamped("k8s.io/component-base/version.gitVersion=v0.18.0"),
+                systems=_LINUX,
+            ),
+            Tool(
+                name="envoy-gateway",
+                family="envoy-gateway",
+                package="github.com/envoyproxy/gateway/cmd/envoy-gateway",
+                version="1.9.0",
+                ldflags=_stamped("github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion=v1.9.0"),
+                version_args=("version",),
                 systems=_LINUX,
             ),
         )

@@ -17,10 +17,19 @@ import pytest
 
 from infra import images, toolchain
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
-from infra.images import builds, pypi
-from infra.images.recipes import BOOKWORM, MLFLOW, Debian, Recipe
+from infra.images import builds, debian, pypi
+from infra.images.recipes import (
+    BOOKWORM,
+    ENVOY,
+    MLFLOW,
+    SKLEARNSERVER,
+    STORAGE_INITIALIZER,
+    Debian,
+    ModuleFolder,
+    Recipe,
+)
 from infra.system import packages
-from infra.toolchain import cache
+from infra.toolchain import cache, catalogue
 from tests.infra.images.conftest import Archive, quiet
 from tests.infra.toolchain.tiny import write_program
 
@@ -37,6 +46,36 @@ RECIPE = Recipe(
 PACKAGES = Debian(suite=BOOKWORM, packages=("tiny=1.0.0*", "git"), prepare=("echo a > first",), space=1)
 OF_DEBIAN = dc.replace(RECIPE, content=PACKAGES, user=999)
 OTHER = dc.replace(RECIPE, reference="example.com/other:v1.0.0", source="https://example.com/other")
+SOURCE = ModuleFolder(family="tiny", module="example.com/m", folder="python", into="/opt/tiny")
+OF_MODULE = dc.replace(RECIPE, content=Debian(suite=BOOKWORM, requirements="tiny.txt", module=SOURCE, space=1))
+SERVED = """
+import json, os, pickle, subprocess, sys, time, urllib.request
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+rows, kinds = load_iris(return_X_y=True)
+model = LogisticRegression(max_iter=1000).fit(rows, kinds)
+os.mkdir("/tmp/model")
+with open("/tmp/model/model.pkl", "wb") as file:
+    pickle.dump(model, file)
+server = subprocess.Popen(
+    [*sys.argv[1:], "--model_name=iris", "--model_dir=/tmp/model"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+)
+given = {"name": "rows", "shape": list(rows.shape), "datatype": "FP64", "data": rows.ravel().tolist()}
+request = urllib.request.Request(
+    "http://127.0.0.1:8080/v2/models/iris/infer",
+    json.dumps({"inputs": [given]}).encode(),
+    {"Content-Type": "application/json"},
+)
+while server.poll() is None:
+    try:
+        answer = json.load(urllib.request.urlopen(request))
+        break
+    except OSError:
+        time.sleep(0.1)
+server.terminate()
+print(answer["outputs"][0]["data"] == model.predict(rows).tolist())
+"""
+"""A program that trains a model, serves it with the command that it is given, and compares their predictions."""
 MODULES = "usr/local/lib/python3.11/dist-packages"
 MIRROR = "http://mirror.example/debian/ bookworm main"
 
@@ -174,6 +213,38 @@ def test_an_image_can_be_of_debians_packages_alone(machine: Machine) -> None:
     hook = '--essential-hook=cd "$1"; echo a > first'
     assert hook in own
     assert hook not in plain
+
+
+@pytest.fixture(name="module")
+def _module(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a family that pins a module, which has a folder of Python."""
+    family, python = tmp_path / "modules" / "tiny", tmp_path / "m" / "python"
+    for folder in (family, python):
+        folder.mkdir(parents=True)
+    (python / "serve.py").write_text("print('served')\n")
+    (family / "go.mod").write_text("module kiban.dev/tools/tiny\n\ngo 1.26.0\n")
+    (family / "go.sum").write_text("example.com/m v1.0.0 h1:first=\nexample.com/m v1.0.0/go.mod h1:other=\n")
+    machine.program("go", f"case $1 in env) echo go1.26.9 ;; list) echo {python.parent} ;; esac")
+    monkeypatch.setenv("PATH", f"{machine.bin}:{os.environ['PATH']}")
+    for owner in (catalogue, debian):
+        monkeypatch.setattr(owner, "MODULES", family.parent)
+    return family
+
+
+@pytest.mark.usefixtures("module")
+def test_a_folder_of_a_module_is_the_topmost_layer() -> None:
+    """It is where the image wants it, upon the layers that other images have too."""
+    image, below = (Archive(builds.build(recipe, quiet)) for recipe in (OF_MODULE, RECIPE))
+    assert image.digests[:-1] == below.digests
+    assert set(image.layer) == {"opt", "opt/tiny", "opt/tiny/serve.py"}
+
+
+def test_a_module_of_another_checksum_is_another_archive(module: Path) -> None:
+    """The checksum that the family pins stands for what is in the module, which need not be here to find an image."""
+    builds.build(OF_MODULE, quiet)
+    assert builds.cached(OF_MODULE)
+    (module / "go.sum").write_text("example.com/m v1.0.0 h1:second=\n")
+    assert builds.cached(OF_MODULE) is None
 
 
 @pytest.mark.usefixtures("machine")
@@ -364,3 +435,31 @@ def test_postgresql_is_built_and_makes_a_data_folder(tmp_path: Path, monkeypatch
     assert made == "15"
     assert found == "postgres"
     assert not [name for name in Archive(builds.build(recipe, quiet)).layer if "snakeoil" in name]
+
+
+@pytest.mark.full
+def test_kserves_sklearn_server_is_built_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From PyPI and KServe's module as they are: what the image runs serves a model, which predicts as it did."""
+    monkeypatch.delenv("KIBAN_OFFLINE")
+    recipe = images.RECIPES[SKLEARNSERVER]
+    (same,) = run(recipe, tmp_path, ["python3", "-c", SERVED, *recipe.entrypoint])
+    assert same == "True"
+
+
+@pytest.mark.full
+def test_kserves_storage_initializer_is_built_and_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From PyPI and KServe's module as they are: what the image runs brings a file; what it needs for S3 is there."""
+    monkeypatch.delenv("KIBAN_OFFLINE")
+    recipe = images.RECIPES[STORAGE_INITIALIZER]
+    fetch = f"{' '.join(recipe.entrypoint)} file:///etc/debian_version /tmp/got && cat /tmp/got/debian_version"
+    got, _ = run(recipe, tmp_path, ["sh", "-c", fetch], ["python3", "-c", "import boto3"])
+    assert got.startswith("12.")
+
+
+@pytest.mark.full
+def test_envoy_is_built_and_is_the_version_of_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From PyPI as it is: the program is found where Envoy Gateway looks for it, on PATH."""
+    monkeypatch.delenv("KIBAN_OFFLINE")
+    recipe = images.RECIPES[ENVOY]
+    (version,) = run(recipe, tmp_path, ["envoy", "--version"])
+    assert f"/{recipe.version}/Clean/RELEASE/" in version

@@ -314,6 +314,13 @@ def test_a_module_of_another_checksum_is_not_copied(bench: Bench, monkeypatch: p
     assert not bench.scratch()
 
 
+def test_a_tool_is_built_with_its_tags(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What upstream lets a build leave out is left out."""
+    monkeypatch.setattr(catalogue, "TOOLS", {"tiny": dc.replace(TINY, tags=("small", "quick"))})
+    toolchain.resolve("tiny", say=quiet)
+    assert " build -tags=small,quick " in (bench.root / "calls").read_text()
+
+
 def test_listing_builds_nothing(bench: Bench) -> None:
     """The list says what is here and what is missing, and makes nothing."""
     assert toolchain.build(["small"], say=quiet)[0]["source"] == "built"

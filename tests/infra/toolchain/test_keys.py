@@ -40,14 +40,15 @@ def test_the_key_changes_with_what_is_added_to_a_module(bench: Bench) -> None:
     [
         (dc.replace(TINY, package="./cmd"), GO),
         (dc.replace(TINY, ldflags="-s"), GO),
+        (dc.replace(TINY, tags=("small",)), GO),
         (dc.replace(TINY, additions={"example.com/m": {"page.html": "go.mod"}}), GO),
         (TINY, Go("1.26.10", None)),
     ],
-    ids=["package", "flags", "added file", "Go version"],
+    ids=["package", "flags", "tags", "added file", "Go version"],
 )
 @pytest.mark.usefixtures("bench")
 def test_the_key_changes_with_each_choice(tool: catalogue.Tool, go: Go) -> None:
-    """Package, flags, files added to modules and Go's version determine the binary."""
+    """Package, flags, tags, files added to modules and Go's version determine the binary."""
     assert builds.key(tool, go) != builds.key(TINY, GO)
 
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ import (
 
 const workers = 5 // a controller; upstream's default, as are the other figures here
 
-// issue runs the controllers that were registered by being imported, and answers the chart's probe.
+// issue runs the controllers that were registered by being imported, answers the chart's probe and gives metrics.
 func issue(ctx context.Context, flags *pflag.FlagSet) error {
 	namespace := flags.String("cluster-resource-namespace", "cert-manager", "where ClusterIssuers keep their Secrets")
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -83,6 +84,15 @@ func issue(ctx context.Context, flags *pflag.FlagSet) error {
 		}
 		running.Go(func() error { return one.Run(workers, ctx) })
 	}
+	kept := shared.SharedInformerFactory.Certmanager().V1()
+	shared.Metrics.SetupCertificateCollector(kept.Certificates().Lister())
+	shared.Metrics.SetupIssuerCollector(kept.Issuers().Lister())
+	shared.Metrics.SetupClusterIssuerCollector(kept.ClusterIssuers().Lister())
+	measured, err := net.Listen("tcp", ":9402")
+	if err != nil {
+		return err
+	}
+	told := shared.Metrics.NewServer(measured)
 	shared.SharedInformerFactory.Start(ctx.Done())
 	shared.KubeSharedInformerFactory.Start(ctx.Done())
 	shared.HTTP01ResourceMetadataInformersFactory.Start(ctx.Done())
@@ -91,7 +101,13 @@ func issue(ctx context.Context, flags *pflag.FlagSet) error {
 	server := &http.Server{Addr: ":9403", Handler: probes, ReadHeaderTimeout: 10 * time.Second}
 	running.Go(func() error {
 		<-ctx.Done()
-		return server.Close()
+		return errors.Join(server.Close(), told.Close())
+	})
+	running.Go(func() error {
+		if err := told.Serve(measured); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
 	})
 	running.Go(func() error {
 		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
