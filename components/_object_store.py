@@ -19,8 +19,11 @@ BACKUPS = "backups"
 BACKUP_ACCOUNT = "backup"
 ROOT_ACCOUNT = "root"
 SLOTS = ("a", "b")
-EXPIRING = ("runs/", "v2/artifacts/")
-"""What expires: artifacts of Argo's runs and of Kubeflow Pipelines'. MLflow's stay, since its models lead to them."""
+EXPIRING = ("runs/", "v2/artifacts/", "requests/", "labels/", "monitoring/")
+"""What expires: artifacts of Argo's runs and of Kubeflow Pipelines', logged requests with their labels, drift reports.
+
+MLflow's stay, since its models lead to them, and so do training references and proposals.
+"""
 USER = 65532
 
 

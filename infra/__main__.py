@@ -5,7 +5,7 @@ import os
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra import preflight, target, wiring
+from infra import models, preflight, target, wiring
 from infra.clusters import Cluster
 from infra.economy import economise, settled
 from infra.errors import KibanError
@@ -22,6 +22,7 @@ def program() -> None:
         target.refuse_second(environment, cluster.kubeconfig.parent / "stack")
         if environment.metadata:
             preflight.check(environment.metadata, Kubectl(cluster.kubeconfig, cluster.context))
+        models.check(environment, cluster)
     except KibanError as error:
         raise pulumi.RunError(str(error)) from None
     wiring.mark(environment)

@@ -8,6 +8,7 @@ that Kiban installs itself are always the module's, whose checksum is in its fam
 import dataclasses as dc
 import functools
 import shutil
+import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,9 @@ from infra import console, paths, toolchain
 from infra.toolchain import cache, network
 from stacks._schema import Environment
 
+PIPELINES = ("reference",)
+RETRAINING = ("monitor", "retrain")
+"""Folders of pipelines/ whose templates every team gets: of pipelines, and of the retraining loop."""
 _CHARTS = paths.ROOT / "charts"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -44,11 +48,13 @@ class Pin(InModule):
 
     published: an OCI address without the tag, or the address of an archive.
     images: what its objects name.
+    placeholders: what is put into values.tmpl.yaml, where the module's folder has no values.yaml.
     """
 
     version: str
     published: str
     images: tuple[str, ...]
+    placeholders: Mapping[str, str] = dc.field(default_factory=dict)
 
     @property
     def probe(self) -> str:
@@ -83,7 +89,14 @@ def _upstream() -> dict[str, dict[str, dict[str, Any]]]:
 
 def used_by(environment: Environment) -> tuple[str, ...]:
     """The names of the charts that the environment's data asks for."""
-    asked = {"cert-manager": environment.certificates, "kueue": environment.queueing is not None}
+    serving = environment.serving
+    asked = {
+        "cert-manager": environment.certificates,
+        "kueue": environment.queueing is not None,
+        "kserve-resources": serving is not None,
+        "kserve-runtime-configs": serving is not None,
+        "gateway-helm": serving is not None and serving.gateway is not None,
+    }
     return tuple(name for name, wanted in asked.items() if wanted)
 
 
@@ -95,7 +108,13 @@ def images(environment: Environment) -> tuple[str, ...]:
     if environment.pipelines:
         named += own_images("pipelines", "argo")
         named += own_images("pipelines", "kfp") if environment.pipelines.kubeflow else ()
-        named += [each["value"] for template in templates().values() for each in _arguments(template, "image")]
+        folders = (*PIPELINES, *(RETRAINING if environment.retraining else ()))
+        named += [each["value"] for template in templates(*folders).values() for each in _arguments(template, "image")]
+    if environment.serving:
+        named += environment.serving.images
+    if environment.monitoring:
+        named += own_images("monitoring", "stack") if environment.monitoring.existing is None else ()
+        named += own_images("monitoring", "grafana") if environment.monitoring.grafana else ()
     return tuple(dict.fromkeys(named))
 
 
@@ -129,9 +148,9 @@ def own_crds(name: str, folder: str) -> dict[str, dict[str, Any]]:
     return _definitions(own(name) / folder)
 
 
-def templates() -> dict[str, dict[str, Any]]:
-    """The WorkflowTemplates that every team gets, by name."""
-    files = sorted((paths.ROOT / "pipelines").glob("*/workflow.yaml"))
+def templates(*folders: str) -> dict[str, dict[str, Any]]:
+    """The WorkflowTemplates of folders of pipelines/, by name."""
+    files = [paths.ROOT / "pipelines" / folder / "workflow.yaml" for folder in folders]
     return {each["metadata"]["name"]: each for each in (yaml.safe_load(file.read_text()) for file in files)}
 
 
@@ -139,8 +158,16 @@ def _arguments(template: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [each for each in template["spec"]["arguments"]["parameters"] if each["name"] == name]
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes `=` for a string, as Kubernetes does: PyYAML has a type of its own for it, which it cannot construct."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
+
+
 def _definitions(folder: Path) -> dict[str, dict[str, Any]]:
-    read = (each for file in sorted(folder.glob("*.yaml")) for each in yaml.safe_load_all(file.read_text()))
+    files = sorted(folder.glob("*.yaml"))
+    read = (each for file in files for each in yaml.load_all(file.read_text(), Loader=_Loader))
     return {each["metadata"]["name"]: each for each in read if each and each["kind"] == "CustomResourceDefinition"}
 
 
@@ -167,6 +194,9 @@ def _from_module(pin: Pin) -> Path:
         about = made / "Chart.yaml"
         fields = yaml.safe_load(about.read_text()) | {"version": pin.version, "appVersion": version}
         about.write_text(yaml.safe_dump(fields))
+        if pin.placeholders:
+            text = made.joinpath("values.tmpl.yaml").read_text()
+            made.joinpath("values.yaml").write_text(string.Template(text).substitute(pin.placeholders))
 
     return _copied(pin, f"{pin.name}-{pin.version}", package)
 

@@ -282,6 +282,56 @@ def runs_reproduce(environment: str, run: str, on: str | None) -> Report:
     return Report(items=items, exit_status=0 if all(item["same"] for item in items) else 1)
 
 
+@main.group("models")
+def models_group() -> None:
+    """See the models in service."""
+
+
+@verb(models_group, "list", "model team version share_at_start runtime digest ready", schema="models-list")
+@ENVIRONMENT
+@ON
+def models_list(environment: str, on: str | None) -> Report:
+    """List the versions in service, and whether they are ready in the cluster."""
+    from infra import models, target
+
+    found = target.environment(environment, target.meant(environment, on))
+    if found.serving is None:
+        raise BadInput(f"{environment}: it serves no models; accepted: an environment with `serving`")
+    return Report(items=models.items(found.serving, target.locate(found)))
+
+
+@verb(
+    models_group,
+    "proposals",
+    "proposal team model target from to accuracy in_service alert made",
+    schema="models-proposals",
+)
+@ENVIRONMENT
+@ON
+def models_proposals(environment: str, on: str | None) -> Report:
+    """List what retraining proposes to serve, newest first."""
+    from infra import proposals, target
+    from infra.metadata import Metadata
+
+    found = target.environment(environment, target.meant(environment, on))
+    return Report(items=[each.item for each in proposals.read(Metadata(target.locate(found)), found)])
+
+
+@verb(models_group, "accept", "proposal team model target from to", schema="models-accept")
+@ENVIRONMENT
+@click.argument("proposal")
+@ON
+def models_accept(environment: str, proposal: str, on: str | None) -> Report:
+    """Take a proposal into stacks/models.yaml of this checkout; nothing is deployed."""
+    from infra import proposals, target
+    from infra.metadata import Metadata
+
+    found = target.environment(environment, target.meant(environment, on))
+    wanted = proposals.find(proposals.read(Metadata(target.locate(found)), found), proposal)
+    say(proposals.accept(wanted))
+    return Report(items=[wanted.item])
+
+
 @verb(main, "backup", "backup runs models model_versions objects bytes newest_run_end database_revision")
 @ENVIRONMENT
 @click.option("--list", "listing", is_flag=True, help="List the backups that there are, and make none.")

@@ -70,23 +70,26 @@ def mlflow(team: str) -> str:
 
 
 def needed(environment: Environment) -> tuple[str, ...]:
-    """The names of the credentials that an environment's parts take; none without a metadata store."""
+    """The names of the credentials that an environment's parts take."""
+    alerts = environment.monitoring.credentials if environment.monitoring else ()
     metadata = environment.metadata
     if metadata is None:
-        return ()
+        return alerts
     root = () if isinstance(metadata.object_store, ExternalObjectStore) else (OBJECT_STORE,)
     kfp = (MYSQL,) if metadata.mysql is not None else ()
     platform = (POSTGRES, *kfp, *root, OBJECT_STORE_BACKUP, MLFLOW_ADMIN, MLFLOW_SESSION)
-    return platform + tuple(name for owner in _owners(environment) for name in (*_keys(owner), mlflow(owner)))
+    owners = tuple(name for owner in _owners(environment) for name in (*_keys(owner), mlflow(owner)))
+    return platform + owners + alerts
 
 
 def outside(environment: Environment) -> tuple[str, ...]:
     """Of the needed names those that something outside knows, so that the user has to give them."""
+    found = [one.credential for one in environment.monitoring.receivers] if environment.monitoring else []
     metadata = environment.metadata
     if metadata is None:
-        return ()
+        return tuple(found)
     databases = {POSTGRES: metadata.postgres, MYSQL: metadata.mysql}
-    found = [name for name, database in databases.items() if isinstance(database, ExternalDatabase)]
+    found += [name for name, database in databases.items() if isinstance(database, ExternalDatabase)]
     if isinstance(metadata.object_store, ExternalObjectStore):
         found += [OBJECT_STORE_BACKUP, *(key for owner in _owners(environment) for key in _keys(owner))]
     return tuple(found)

@@ -11,9 +11,13 @@ from components._labels import ENVIRONMENT
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
 from components.metadata_store import MetadataStore
+from components.monitoring import Monitoring
+from components.monitoring_rules import dashboards, rules
 from components.pipeline_engine import PipelineEngine
+from components.retraining_loop import RetrainingLoop, RetrainingLoopArgs
+from components.serving_stack import ServingStack
 from components.tenancy import LOCAL_QUEUE, Tenancy, TenancyArgs
-from infra import charts, credentials
+from infra import charts, credentials, watching
 from infra.errors import KibanError
 from stacks._schema import Environment
 
@@ -25,6 +29,7 @@ FIELD_MANAGER = "pulumi.com/patchFieldManager"
 def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
     """Declare the platform; `opts` carries the provider."""
     chart = {name: _upstream(name) for name in charts.used_by(env)}
+    queue = LOCAL_QUEUE if env.queueing else None
     foundation = Foundation("foundation", env.foundation, cert_manager=chart.get("cert-manager"), opts=opts)
     pools = GpuNodePools(
         "pools", GpuNodePoolsArgs(pools=env.gpu_pools), foundation=foundation, kueue=chart.get("kueue"), opts=opts
@@ -36,6 +41,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
         pools=pools,
         opts=opts,
     )
+    metadata = pipelines = serving = None
     if env.metadata:
         metadata = MetadataStore(
             "metadata",
@@ -47,24 +53,65 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
             opts=opts,
         )
         pulumi.export("mlflow", metadata.mlflow_uri)
-        if env.pipelines:
-            engine = PipelineEngine(
-                "pipelines",
-                dc.replace(
-                    env.pipelines,
-                    teams=env.teams,
-                    queue=LOCAL_QUEUE if env.queueing else None,
-                    certificates=env.certificates,
+    if env.pipelines and metadata:
+        pipelines = PipelineEngine(
+            "pipelines",
+            dc.replace(env.pipelines, teams=env.teams, queue=queue, certificates=env.certificates),
+            foundation=foundation,
+            tenancy=tenancy,
+            metadata=metadata,
+            chart=str(charts.own("pipelines")),
+            crds=_kinds(env),
+            templates=charts.templates(*charts.PIPELINES),
+            opts=opts,
+        )
+        pulumi.export("argo_server", pipelines.server)
+    if env.serving and metadata:
+        serving = ServingStack(
+            "serving",
+            dc.replace(env.serving, teams=env.teams, pools=env.gpu_pools, queue=queue),
+            foundation=foundation,
+            tenancy=tenancy,
+            metadata=metadata,
+            charts=chart,
+            chart=str(charts.own("models")),
+            crds=charts.crds("kserve") | charts.crds("kserve-storage"),
+            gateway_crds=charts.crds("gateway-api") | charts.crds("envoy-gateway") if env.serving.gateway else None,
+            opts=opts,
+        )
+        pulumi.export("model_hosts", serving.hosts)
+    if env.monitoring:
+        monitoring = Monitoring(
+            "monitoring",
+            watching.monitoring(env),
+            foundation=foundation,
+            tenancy=tenancy,
+            pools=pools,
+            metadata=metadata,
+            pipelines=pipelines,
+            serving=serving,
+            groups=rules(watched := watching.rules(env)),
+            dashboards=dashboards(gateway=watched.gateway, gpus=watched.gpus),
+            credentials=credentials.read(env),
+            chart=str(charts.own("monitoring")),
+            crds=charts.crds("prometheus-operator"),
+            opts=opts,
+        )
+        pulumi.export("prometheus", monitoring.prometheus)
+        if env.retraining and env.serving and metadata and pipelines:
+            RetrainingLoop(
+                "retraining",
+                RetrainingLoopArgs(
+                    environment=env.name, target=env.retraining, teams=env.teams, models=env.serving.models
                 ),
-                foundation=foundation,
                 tenancy=tenancy,
                 metadata=metadata,
-                chart=str(charts.own("pipelines")),
-                crds=_kinds(env),
-                templates=charts.templates(),
+                pipelines=pipelines,
+                after=[monitoring, *([serving] if serving else [])],
+                chart=str(charts.own("retraining")),
+                templates=charts.templates(*charts.RETRAINING),
                 opts=opts,
             )
-            pulumi.export("argo_server", engine.server)
     pulumi.export("environment", env.name)
     pulumi.export("system_namespace", foundation.system_namespace)
     pulumi.export("namespaces", tenancy.namespaces)

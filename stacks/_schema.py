@@ -4,8 +4,10 @@ import dataclasses as dc
 
 from components.foundation import FoundationArgs
 from components.gpu_node_pools import GpuNodePoolsArgs, GpuPool
-from components.metadata_store import MetadataStoreArgs
+from components.metadata_store import MetadataStoreArgs, store_at
+from components.monitoring import MonitoringArgs
 from components.pipeline_engine import PipelineEngineArgs
+from components.serving_stack import ServingStackArgs
 from components.tenancy import Queueing, Team, TenancyArgs
 
 
@@ -70,6 +72,10 @@ class Environment:
     certificates: whether there is cert-manager.
     metadata: databases, object store and MLflow; None: none, and then no pipelines.
     pipelines: Argo Workflows, and Kubeflow Pipelines where its data says so.
+    serving: KServe, models, and a gateway where its data says so; None: none.
+    monitoring: Prometheus, Alertmanager and exporters, or those that the cluster has; None: none.
+    retraining: whose models in stacks/models.yaml a retraining proposes to change, the lowest rung's; None: no model
+        is watched or retrained.
     """
 
     name: str
@@ -83,6 +89,9 @@ class Environment:
     certificates: bool = True
     metadata: MetadataStoreArgs | None = None
     pipelines: PipelineEngineArgs | None = None
+    serving: ServingStackArgs | None = None
+    monitoring: MonitoringArgs | None = None
+    retraining: str | None = None
 
     def __post_init__(self) -> None:
         GpuNodePoolsArgs(pools=self.gpu_pools)
@@ -95,6 +104,8 @@ class Environment:
                     "what the system_nodes have together"
                 )
         self._check_pipelines()
+        self._check_serving()
+        self._check_retraining()
 
     def _check_pipelines(self) -> None:
         if self.metadata:
@@ -106,11 +117,40 @@ class Environment:
                 raise ValueError("pipelines: kubeflow needs MySQL; accepted: with metadata.mysql")
             self.pipelines.kubeflow.check(self.teams, queueing=self.queueing is not None)
 
+    def _check_serving(self) -> None:
+        if not self.serving:
+            return
+        if not self.metadata or not self.certificates:
+            raise ValueError("serving: it needs metadata, where models are, and certificates; accepted: with both")
+        args = dc.replace(self.serving, teams=self.teams, pools=self.gpu_pools)
+        args.check(store_at(dc.replace(self.metadata, teams=self.teams)))
+
+    def _check_retraining(self) -> None:
+        parts = {"pipelines": self.pipelines, "serving": self.serving, "monitoring": self.monitoring}
+        missing = [name for name, part in parts.items() if part is None]
+        if self.retraining and missing:
+            raise ValueError(f"retraining: there is no {missing[0]}; accepted: with {', '.join(parts)}")
+
     def on(self, cluster: EmbeddedCluster) -> "Environment":
-        """The same environment on another cluster, with a throwaway state of its own."""
+        """The same environment on another cluster, with a throwaway state of its own; itself on its own."""
+        if cluster == self.cluster:
+            return self
         metadata = self.metadata and self.metadata.standing_in()
-        return dc.replace(self, cluster=cluster, state=THROWAWAY, metadata=metadata)
+        serving = self.serving and self.serving.standing_in()
+        monitoring = self.monitoring and self.monitoring.standing_in()
+        return dc.replace(
+            self, cluster=cluster, state=THROWAWAY, metadata=metadata, serving=serving, monitoring=monitoring
+        )
 
     def without_controllers(self) -> "Environment":
         """The same environment for a cluster on which no pod runs for real: nothing there could answer for them."""
-        return dc.replace(self, queueing=None, certificates=False, metadata=None, pipelines=None)
+        return dc.replace(
+            self,
+            queueing=None,
+            certificates=False,
+            metadata=None,
+            pipelines=None,
+            serving=None,
+            monitoring=None,
+            retraining=None,
+        )

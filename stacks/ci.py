@@ -2,8 +2,11 @@
 
 from components.gpu_node_pools import GpuPool, Taint
 from components.metadata_store import InCluster, MetadataStoreArgs
+from components.monitoring import MonitoringArgs
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
+from components.serving_stack import Gateway, ServingStackArgs
 from components.tenancy import Queueing, Team
+from stacks._models import models
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
 environment = Environment(
@@ -23,6 +26,9 @@ environment = Environment(
         parallelism_per_team=10,
         kubeflow=KubeflowPipelines(mode="multi-user", members={"vision": ("ann@example.com",)}),
     ),
+    serving=ServingStackArgs(gateway=Gateway(domain="ci.example", service="ClusterIP"), models=models("ci")),
+    monitoring=MonitoringArgs(),
+    retraining="ci",
     teams=(
         Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 28, "t4-spot": 4}, borrows={"a100": 8}),
         Team(

@@ -2,8 +2,11 @@
 
 from components.gpu_node_pools import GpuPool
 from components.metadata_store import InCluster, MetadataStoreArgs
+from components.monitoring import MonitoringArgs
 from components.pipeline_engine import PipelineEngineArgs
+from components.serving_stack import ServingStackArgs
 from components.tenancy import Queueing, Team
+from stacks._models import models
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
 
 environment = Environment(
@@ -16,6 +19,9 @@ environment = Environment(
         postgres=InCluster(storage_gib=2), object_store=InCluster(storage_gib=5), expire_days=30, protect=False
     ),
     pipelines=PipelineEngineArgs(parallelism_per_team=10),  # Argo alone: Kubeflow Pipelines cannot be built here
+    serving=ServingStackArgs(models=models("local")),  # no gateway: its controller takes long to build
+    monitoring=MonitoringArgs(),
+    retraining="local",
     teams=(
         Team(name="vision", owner="vision-oncall", gpus={"a100": 8, "a100-mig": 14}, borrows={"a100": 8}),
         Team(name="language", owner="language-oncall", gpus={"a100": 8, "l4-shared": 8}, borrows={"a100": 8}),

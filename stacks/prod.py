@@ -2,8 +2,11 @@
 
 from components.gpu_node_pools import GpuPool
 from components.metadata_store import ExternalDatabase, ExternalObjectStore, MetadataStoreArgs
+from components.monitoring import MonitoringArgs, Receiver
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
+from components.serving_stack import Gateway, ServingStackArgs
 from components.tenancy import Queueing, Team
+from stacks._models import models
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
 environment = Environment(
@@ -25,6 +28,17 @@ environment = Environment(
         expire_days=365,
     ),
     pipelines=PipelineEngineArgs(parallelism_per_team=50, kubeflow=KubeflowPipelines(mode="multi-user")),
+    serving=ServingStackArgs(gateway=Gateway(domain="models.example.com"), models=models("prod")),
+    monitoring=MonitoringArgs(
+        retention_days=90,
+        storage_gib=500,
+        grafana=True,
+        receivers=(
+            Receiver(name="oncall", kind="pagerduty", severities=("critical",)),
+            Receiver(name="chat", severities=("critical", "warning")),
+        ),
+    ),
+    retraining="dev",
     teams=(
         Team(
             name="vision",

@@ -2,8 +2,11 @@
 
 from components.gpu_node_pools import GpuPool
 from components.metadata_store import InCluster, MetadataStoreArgs
+from components.monitoring import MonitoringArgs
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
+from components.serving_stack import Gateway, ServingStackArgs
 from components.tenancy import Queueing, Team
+from stacks._models import models
 from stacks._schema import Environment, KubeconfigCluster, State, SystemNodes
 
 environment = Environment(
@@ -23,6 +26,9 @@ environment = Environment(
         expire_days=90,
     ),
     pipelines=PipelineEngineArgs(parallelism_per_team=20, kubeflow=KubeflowPipelines(mode="multi-user")),
+    serving=ServingStackArgs(gateway=Gateway(domain="models.staging.example.com"), models=models("staging")),
+    monitoring=MonitoringArgs(retention_days=30, storage_gib=100, grafana=True),
+    retraining="dev",
     teams=(
         Team(
             name="vision",

@@ -54,6 +54,9 @@ def test_type_tokens_are_pinned() -> None:
         "kiban:components:GpuNodePools",
         "kiban:components:MetadataStore",
         "kiban:components:PipelineEngine",
+        "kiban:components:ServingStack",
+        "kiban:components:Monitoring",
+        "kiban:components:RetrainingLoop",
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.metadata_store import NAMESPACE
-from infra import console, credentials, preflight, sweep
+from infra import console, credentials, models, preflight, sweep
 from infra.engine.events import Change, Problem, Run, masked
 from infra.engine.locks import Lock
 from infra.engine.session import Operation, Session
@@ -84,6 +84,7 @@ def _check(target: Target) -> None:
         refuse_second(target.environment, target.folder)
     if target.environment.metadata:
         preflight.check(target.environment.metadata, Kubectl(target.cluster.kubeconfig, target.cluster.context))
+    models.check(target.environment, target.cluster)
 
 
 def preview(target: Target, *, say: Say = console.say) -> Result:

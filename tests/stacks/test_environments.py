@@ -58,7 +58,12 @@ def test_on_another_cluster_the_state_is_its_own() -> None:
     assert prod.metadata
     assert moved.metadata == prod.metadata.standing_in()
     assert set(moved.metadata.claims) == {"postgres", "mysql", "object-store"}
-    assert dc.replace(moved, cluster=prod.cluster, state=prod.state, metadata=prod.metadata) == prod
+    assert prod.serving
+    assert moved.serving == prod.serving.standing_in()
+    assert prod.monitoring
+    assert moved.monitoring == prod.monitoring.standing_in()
+    kept = {field: getattr(prod, field) for field in ("cluster", "state", "metadata", "serving", "monitoring")}
+    assert dc.replace(moved, **kept) == prod
 
 
 def test_an_environment_checks_its_parts_against_each_other() -> None:
@@ -77,10 +82,13 @@ def test_bad_system_nodes_are_refused(change: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_environment_has_its_controllers_unless_told_otherwise(name: str) -> None:
-    """Kueue, cert-manager, metadata and pipelines are everywhere; without real pods there is none, and all the rest."""
+    """Everywhere there is all of them; without real pods there is none, and all the rest."""
     env = environment(name)
     assert env.certificates
-    parts = {part: getattr(env, part) for part in ("queueing", "metadata", "pipelines")}
+    parts = {
+        part: getattr(env, part)
+        for part in ("queueing", "metadata", "pipelines", "serving", "monitoring", "retraining")
+    }
     assert all(parts.values())
     without = env.without_controllers()
     assert not without.certificates

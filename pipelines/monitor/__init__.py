@@ -1,0 +1,1 @@
+"""The drift monitor: what a model in service was asked and said, held against what it was trained on."""
