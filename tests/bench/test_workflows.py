@@ -19,6 +19,17 @@ MANY = 200
 RUNNER = ("serviceaccount/pipeline-runner", "role/pipeline-runner", "rolebinding/pipeline-runner")
 SETTINGS = ("rolebinding/argo-runs", "configmap/artifact-repositories", "secret/mlpipeline-minio-artifact")
 
+LET_IN: dict[str, Any] = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "allow-bare", "namespace": "kiban-metadata"},
+    "spec": {
+        "podSelector": {},
+        "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": BARE}}}]}],
+    },
+}
+"""Steps keep their logs in the object store, which lets teams in only."""
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
@@ -29,7 +40,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         kubectl = functools.partial(checkout.kubectl, "local")
         kubectl("create", "namespace", BARE)
         read = json.loads(kubectl("-n", QUEUED, "get", *RUNNER, *SETTINGS, "-o", "json"))["items"]
-        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": moved(read)}))
+        items = [*moved(read), LET_IN]
+        kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         yield checkout
     finally:
         checkout.run("cluster", "down", "local", expect=None)
