@@ -13,9 +13,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components._charts import UpstreamChart
-from components._crds import definitions
+from components._crds import definitions, without_descriptions
 from components._labels import TEAM, restricted
-from components._network import api_server, closed_namespace
+from components._network import api_server, closed_namespace, tcp
 
 NAMESPACE = "envoy-gateway-system"
 GATEWAY = "kiban"
@@ -110,21 +110,11 @@ def declare(
     return [door, redirect]
 
 
-def without_descriptions(schema: Any) -> Any:  # noqa: ANN401 - any part of a manifest
-    """A kind's manifest without the prose in its schemas: two thirds of two megabytes, that every state would have."""
-    if isinstance(schema, Mapping):
-        prose = {key for key, value in schema.items() if key == "description" and isinstance(value, str)}
-        return {key: without_descriptions(value) for key, value in schema.items() if key not in prose}
-    if isinstance(schema, list):
-        return [without_descriptions(each) for each in schema]
-    return schema
-
-
 def opened() -> dict[str, dict[str, Any]]:
     """NetworkPolicies besides a closed namespace's: who comes in and what goes out."""
-    called = [{"protocol": "TCP", "port": port + _SHIFT} for port in (_HTTP, _HTTPS)]
+    called = tcp(_HTTP + _SHIFT, _HTTPS + _SHIFT)
     models = {"namespaceSelector": {"matchExpressions": [{"key": TEAM, "operator": "Exists"}]}}
-    out = [{"protocol": "TCP", "port": port} for port in MODEL_PORTS]
+    out = tcp(*MODEL_PORTS)
     (server,) = api_server().values()
     return {
         "allow-api-server": {"podSelector": {}, "policyTypes": ["Egress"], "egress": server["egress"]},

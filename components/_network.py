@@ -50,13 +50,18 @@ def api_server(*ports: int) -> dict[str, dict[str, Any]]:
     It is no pod, so no selector finds it, and its address is every cluster's own: the ports are open to all. Behind
     them is TLS; the calls that go out are to 443 (its Service) and 6443 (itself, where the Service is resolved first).
     """
-    tcp = [{"protocol": "TCP", "port": port} for port in ports]
-    out = [{"protocol": "TCP", "port": port} for port in (443, 6443)]
+    within = tcp(*ports)
+    out = tcp(443, 6443)
     return {
         "allow-api-server": {
             "podSelector": {},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": tcp}],
+            "ingress": [{"ports": within}],
             "egress": [{"ports": out}],
         }
     }
+
+
+def tcp(*ports: int) -> list[dict[str, Any]]:
+    """Ports of a policy's rule."""
+    return [{"protocol": "TCP", "port": port} for port in ports]

@@ -20,7 +20,7 @@ from components import _object_store as objects
 from components._backup import Backup, Sources
 from components._databases import Database, ExternalDatabase, InCluster
 from components._labels import TEAM, labels, restricted, selector
-from components._network import closed_namespace
+from components._network import closed_namespace, tcp
 from components._object_store import ExternalObjectStore, Store
 from components._pods import from_secret, plain
 from components.foundation import Foundation
@@ -514,12 +514,12 @@ def own_policies(instance: str, outside: Sequence[int]) -> dict[str, dict[str, A
         f"allow-clients-of-{component}": {
             "podSelector": {"matchLabels": selector(component, instance)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": those, "ports": [_tcp(_PORTS[component])]}],
+            "ingress": [{"from": those, "ports": tcp(_PORTS[component])}],
         }
         for component, those in clients.items()
     }
     if outside:
-        ports = [_tcp(port) for port in sorted(set(outside))]
+        ports = tcp(*sorted(set(outside)))
         opened["allow-outside"] = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
     return opened
 
@@ -530,16 +530,12 @@ def reach(args: MetadataStoreArgs, *, mysql: bool) -> dict[str, Any]:
         {"mysql": args.mysql} if mysql else {}
     )
     there = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
-    within = [_tcp(_PORTS[name]) for name, part in parts.items() if isinstance(part, InCluster)]
+    within = tcp(*(_PORTS[name] for name, part in parts.items() if isinstance(part, InCluster)))
     beyond = [store_at(args).port] if isinstance(args.object_store, ExternalObjectStore) else []
     beyond += [args.mysql.port] if mysql and isinstance(args.mysql, ExternalDatabase) else []
     egress: list[dict[str, Any]] = [{"to": [there], "ports": within}]
-    egress += [{"ports": [_tcp(port) for port in beyond]}] if beyond else []
+    egress += [{"ports": tcp(*beyond)}] if beyond else []
     return {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}
-
-
-def _tcp(port: int) -> dict[str, Any]:
-    return {"protocol": "TCP", "port": port}
 
 
 def postgres_check(database: Database, priority: str) -> dict[str, Any]:

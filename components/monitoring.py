@@ -14,9 +14,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 import yaml
 
-from components._crds import definitions
+from components._crds import definitions, without_descriptions
 from components._labels import labels, restricted
-from components._network import closed_namespace
+from components._network import closed_namespace, tcp
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools
 from components.metadata_store import KUBEFLOW, MetadataStore
@@ -280,14 +280,7 @@ def own_kinds(crds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     A state that is written at every step (durable) would have them in it each time.
     """
     names = {f"{kind}.monitoring.coreos.com" for kind in KINDS}
-    return {name: {**manifest, "spec": _untold(manifest["spec"])} for name, manifest in crds.items() if name in names}
-
-
-def _untold(node: Any) -> Any:  # noqa: ANN401 - any part of a schema
-    """A schema without descriptions; a property that has that name is a schema itself, not a text."""
-    if isinstance(node, Mapping):
-        return {k: _untold(v) for k, v in node.items() if not (k == "description" and isinstance(v, str))}
-    return [_untold(each) for each in node] if isinstance(node, list) else node
+    return {name: without_descriptions(manifest) for name, manifest in crds.items() if name in names}
 
 
 def dashboard_name(file: str) -> str:
@@ -454,12 +447,12 @@ def own_policies(args: MonitoringArgs, paths: Mapping[str, Ports]) -> dict[str, 
     The kubelet (10250) and the API server are no pods, and the GPU exporter is in a namespace of the cluster's own.
     """
     if args.existing:
-        return {"allow-grafana": _out({}, [{"ports": _tcp(args.existing.port)}])} if args.grafana else {}
+        return {"allow-grafana": _out({}, [{"ports": tcp(args.existing.port)}])} if args.grafana else {}
     asking = {"key": "app.kubernetes.io/component", "operator": "In"}
-    api = [{"ports": _tcp(443, 6443)}]
-    scraped = [{"to": [_in(name)], "ports": _tcp(*ports.scraped)} for name, ports in paths.items() if ports.scraped]
-    beyond = _tcp(443, 6443, 10250, *((9400,) if args.gpus else ()))
-    alerted = [{"to": [_in(name)], "ports": _tcp(*ports.alerted)} for name, ports in paths.items() if ports.alerted]
+    api = [{"ports": tcp(443, 6443)}]
+    scraped = [{"to": [_in(name)], "ports": tcp(*ports.scraped)} for name, ports in paths.items() if ports.scraped]
+    beyond = tcp(443, 6443, 10250, *((9400,) if args.gpus else ()))
+    alerted = [{"to": [_in(name)], "ports": tcp(*ports.alerted)} for name, ports in paths.items() if ports.alerted]
     told = sorted({one.port for one in args.receivers})
     queried = [_in(name) | {"podSelector": _WORKFLOWS} for name, ports in paths.items() if ports.asks]
     policies = {
@@ -471,12 +464,12 @@ def own_policies(args: MonitoringArgs, paths: Mapping[str, Ports]) -> dict[str, 
         "allow-scraping": _out(_PROMETHEUS, [*scraped, {"ports": beyond}]),
     }
     if alerted or told:
-        policies["allow-alerting"] = _out(_ALERTMANAGER, [*alerted, *([{"ports": _tcp(*told)}] if told else [])])
+        policies["allow-alerting"] = _out(_ALERTMANAGER, [*alerted, *([{"ports": tcp(*told)}] if told else [])])
     if queried:
         policies["allow-queries"] = {
             **_pods(_PROMETHEUS),
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": queried, "ports": _tcp(9090)}],
+            "ingress": [{"from": queried, "ports": tcp(9090)}],
         }
     return policies
 
@@ -487,16 +480,16 @@ def ways_in(args: MonitoringArgs, ports: Ports) -> dict[str, dict[str, Any]]:
     Of an existing Prometheus only the namespace is known.
     """
     prometheus = _in(args.existing.namespace) if args.existing else _in(NAMESPACE) | _pods(_PROMETHEUS)
-    ingress = [{"from": [prometheus], "ports": _tcp(*ports.scraped)}] if ports.scraped else []
+    ingress = [{"from": [prometheus], "ports": tcp(*ports.scraped)}] if ports.scraped else []
     if ports.alerted:
-        ingress.append({"from": [_in(NAMESPACE) | _pods(_ALERTMANAGER)], "ports": _tcp(*ports.alerted)})
+        ingress.append({"from": [_in(NAMESPACE) | _pods(_ALERTMANAGER)], "ports": tcp(*ports.alerted)})
     policies = {"allow-monitoring": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress}}
     if ports.asks:
         listens = args.existing.port if args.existing else 9090
         policies["allow-prometheus"] = {
             "podSelector": _WORKFLOWS,
             "policyTypes": ["Egress"],
-            "egress": [{"to": [prometheus], "ports": _tcp(listens)}],
+            "egress": [{"to": [prometheus], "ports": tcp(listens)}],
         }
     return policies
 
@@ -511,7 +504,3 @@ def _in(namespace: str) -> dict[str, Any]:
 
 def _pods(tags: Mapping[str, str]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": dict(tags)}}
-
-
-def _tcp(*ports: int) -> list[dict[str, Any]]:
-    return [{"protocol": "TCP", "port": port} for port in ports]

@@ -8,9 +8,8 @@ from components.serving_stack import Model
 from stacks._schema import Environment
 
 
-def monitoring(env: Environment) -> MonitoringArgs:
-    """The environment's, with what there is to be scraped and who is told. It has one."""
-    given = env.monitoring or MonitoringArgs()
+def monitoring(given: MonitoringArgs, env: Environment) -> MonitoringArgs:
+    """The environment's monitoring, with what there is to be scraped."""
     return dc.replace(
         given,
         teams=env.teams,

@@ -41,6 +41,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
         pools=pools,
         opts=opts,
     )
+    given = credentials.read(env)
     metadata = pipelines = serving = None
     if env.metadata:
         metadata = MetadataStore(
@@ -48,7 +49,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
             dc.replace(env.metadata, teams=env.teams),
             foundation=foundation,
             tenancy=tenancy,
-            credentials=credentials.read(env),
+            credentials=given,
             slots=credentials.slots(env),
             opts=opts,
         )
@@ -83,7 +84,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
     if env.monitoring:
         monitoring = Monitoring(
             "monitoring",
-            watching.monitoring(env),
+            watching.monitoring(env.monitoring, env),
             foundation=foundation,
             tenancy=tenancy,
             pools=pools,
@@ -92,13 +93,13 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
             serving=serving,
             groups=rules(watched := watching.rules(env)),
             dashboards=dashboards(gateway=watched.gateway, gpus=watched.gpus),
-            credentials=credentials.read(env),
+            credentials=given,
             chart=str(charts.own("monitoring")),
             crds=charts.crds("prometheus-operator"),
             opts=opts,
         )
         pulumi.export("prometheus", monitoring.prometheus)
-        if env.retraining and env.serving and metadata and pipelines:
+        if env.retraining and env.serving and metadata and pipelines and serving:
             RetrainingLoop(
                 "retraining",
                 RetrainingLoopArgs(
@@ -107,7 +108,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
                 tenancy=tenancy,
                 metadata=metadata,
                 pipelines=pipelines,
-                after=[monitoring, *([serving] if serving else [])],
+                after=[monitoring, serving],
                 chart=str(charts.own("retraining")),
                 templates=charts.templates(*charts.RETRAINING),
                 opts=opts,

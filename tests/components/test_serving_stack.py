@@ -9,7 +9,8 @@ import pytest
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
 from components._charts import UpstreamChart
-from components._gateway import Gateway, certificates, listeners, opened, without_descriptions
+from components._crds import without_descriptions
+from components._gateway import Gateway, certificates, listeners, opened
 from components._models import RUNTIMES, check
 from components._object_store import Store
 from components.foundation import Foundation, FoundationArgs
