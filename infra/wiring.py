@@ -24,6 +24,9 @@ from stacks._schema import Environment
 # Their objects are declared by the provider, out of this program's sight.
 _CHARTS = ("kubernetes:helm.sh/v4:Chart", "kubernetes:yaml/v2:ConfigFile", "kubernetes:yaml/v2:ConfigGroup")
 FIELD_MANAGER = "pulumi.com/patchFieldManager"
+WAIT_FOR = "pulumi.com/waitFor"
+_INJECTED = "cert-manager.io/inject-ca-from"
+_TRUSTED = "jsonpath={.webhooks[*].clientConfig.caBundle}"
 
 
 def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
@@ -134,8 +137,9 @@ def _kinds(env: Environment) -> dict[str, dict[str, Any]]:
 def mark(env: Environment) -> None:
     """Mark every Kubernetes object declared from here on, those of charts too, as the environment's.
 
-    The label is how infra/sweep.py finds what the state does not know. The annotation fixes the name of the field
-    manager, which is random otherwise, so that an object is adopted instead of fought over.
+    The label is how infra/sweep.py finds what the state does not know. An annotation fixes the name of the field
+    manager, which is random otherwise, so that an object is adopted instead of fought over. Another lets who depends on
+    a webhook wait until the API server trusts it: its pod is ready before cert-manager has filled in the authority.
     """
 
     def within_chart(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
@@ -160,14 +164,14 @@ def marked(type_: str, props: Mapping[str, Any], environment: str) -> Mapping[st
         return props
     metadata = props["metadata"]
     if isinstance(metadata, pulumi.Output):
-        return {**props, "metadata": metadata.apply(lambda given: _marked(given, environment))}
-    return {**props, "metadata": _marked(metadata, environment)}
+        return {**props, "metadata": metadata.apply(lambda given: _marked(type_, given, environment))}
+    return {**props, "metadata": _marked(type_, metadata, environment)}
 
 
-def _marked(metadata: Mapping[str, Any] | None, environment: str) -> dict[str, Any]:
+def _marked(type_: str, metadata: Mapping[str, Any] | None, environment: str) -> dict[str, Any]:
     given = dict(metadata or {})
-    return {
-        **given,
-        "labels": {**(given.get("labels") or {}), ENVIRONMENT: environment},
-        "annotations": {**(given.get("annotations") or {}), FIELD_MANAGER: "kiban"},
-    }
+    annotations = {**(given.get("annotations") or {}), FIELD_MANAGER: "kiban"}
+    # a definition's authority is not waited for: what issues it is declared after the definition
+    if type_.endswith("WebhookConfiguration") and any(key.startswith(_INJECTED) for key in annotations):
+        annotations[WAIT_FOR] = _TRUSTED
+    return {**given, "labels": {**(given.get("labels") or {}), ENVIRONMENT: environment}, "annotations": annotations}
