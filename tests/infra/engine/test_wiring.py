@@ -13,7 +13,7 @@ from components._charts import UpstreamChart
 from components._labels import ENVIRONMENT
 from infra import wiring
 from infra.errors import CouldNotRun
-from infra.wiring import FIELD_MANAGER, marked
+from infra.wiring import FIELD_MANAGER, WAIT_FOR, marked
 from stacks._schema import Environment
 
 CHART = "kubernetes:helm.sh/v4:Chart"
@@ -183,6 +183,27 @@ def test_metadata_without_labels_gets_them() -> None:
     for metadata in (None, {}, {"labels": None}):
         made = marked("kubernetes:core/v1:ConfigMap", {"metadata": metadata}, "small")
         assert made["metadata"]["labels"] == {ENVIRONMENT: "small"}
+
+
+@pytest.mark.parametrize("injected", ["inject-ca-from", "inject-ca-from-secret"])
+@pytest.mark.parametrize("which", ["Mutating", "Validating"])
+def test_a_webhook_is_waited_for_until_it_is_trusted(which: str, injected: str) -> None:
+    """What cert-manager fills in comes after the webhook's pod is ready."""
+    metadata = {"annotations": {f"cert-manager.io/{injected}": "kserve/serving-cert"}}
+    made = marked(f"kubernetes:admissionregistration.k8s.io/v1:{which}WebhookConfiguration", {"metadata": metadata}, "x")
+    assert made["metadata"]["annotations"][WAIT_FOR] == "jsonpath={.webhooks[*].clientConfig.caBundle}"
+
+
+@pytest.mark.parametrize(
+    ("type_", "annotations"),
+    [
+        ("kubernetes:admissionregistration.k8s.io/v1:ValidatingWebhookConfiguration", {}),
+        ("kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition", {"cert-manager.io/inject-ca-from": "a/b"}),
+    ],
+)
+def test_what_nobody_fills_in_is_not_waited_for(type_: str, annotations: dict[str, str]) -> None:
+    """Kueue fills in its own; a definition comes before what issues its authority."""
+    assert WAIT_FOR not in marked(type_, {"metadata": {"annotations": annotations}}, "x")["metadata"]["annotations"]
 
 
 def test_charts_are_released_under_their_pinned_names(registered: Registered) -> None:
