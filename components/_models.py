@@ -16,6 +16,10 @@ _CPU = re.compile(r"[1-9]\d*m?")
 _MEMORY = re.compile(r"[1-9]\d*(Mi|Gi)")
 CANARY = "-canary"
 """What the name of a canary's InferenceService ends with."""
+CANARY_CONTROLLER, CANARY_PORT = "canary-controller", 8080
+"""app.kubernetes.io/name of the pod that moves canaries, and where it tells its figures."""
+SHARES = (10, 50, 100)
+"""Percent of a model's requests that its canary gets, one after the other."""
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -97,20 +101,29 @@ class Objective:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Canary:
-    """Another version of a model, which gets a share of its requests.
+    """Another version of a model, which gets a rising share of its requests while the model's objective holds.
 
-    percent: the share at the start; what it is later is the canary workflow's to say.
+    percent: the first share, once it is ready; then come those of SHARES that are higher.
+    step_minutes: how long each is held at least. fewest_requests: to the canary, in a step, before the next one.
     """
 
     version: str
     uri: str
     digest: str
     percent: int = 10
+    step_minutes: int = 10
+    fewest_requests: int = 100
 
     def __post_init__(self) -> None:
         _check_source("canary.", self.version, self.uri, self.digest)
-        if not 0 <= self.percent <= 100:
-            raise ValueError(f"canary.percent={self.percent!r}; accepted: 0 to 100")
+        for field, most in (("percent", 100), ("step_minutes", 1440), ("fewest_requests", 1_000_000)):
+            if not 1 <= getattr(self, field) <= most:
+                raise ValueError(f"canary.{field}={getattr(self, field)!r}; accepted: 1 to {most}")
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Percent of the requests, one after the other."""
+        return (self.percent, *(share for share in SHARES if share > self.percent))
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -204,8 +217,12 @@ def check(
     pools: Sequence[GpuPool],
     buckets: Mapping[str, str],
     gateway: bool,
+    prometheus: bool,
 ) -> None:
-    """Raise ValueError for a model that the environment has no team, bucket, pool, devices or gateway for."""
+    """Raise ValueError for a model that the environment has no team, bucket, pool, devices or gateway for.
+
+    prometheus: whether there is one, by which a canary is judged.
+    """
     twice = [key for key, count in Counter((each.team, each.name) for each in models).items() if count > 1]
     if twice:
         raise ValueError(f"models: team {twice[0][0]!r} has two named {twice[0][1]!r}; accepted: one a name")
@@ -221,6 +238,10 @@ def check(
             raise ValueError(
                 f"model {model.name!r}: canary, and the environment has no gateway that could share requests out; "
                 "accepted: none"
+            )
+        if model.canary and not prometheus:
+            raise ValueError(
+                f"model {model.name!r}: canary, and the environment has no monitoring to judge it by; accepted: none"
             )
     _check_devices(models, teams=known, pools={pool.name: pool for pool in pools})
 

@@ -16,6 +16,7 @@ import yaml
 
 from components._crds import definitions, without_descriptions
 from components._labels import labels, restricted
+from components._models import CANARY_CONTROLLER, CANARY_PORT
 from components._network import closed_namespace, tcp
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools
@@ -43,7 +44,7 @@ _RECEIVERS = "alertmanager-receivers"
 _FILES = f"/etc/alertmanager/secrets/{_RECEIVERS}"
 _ARGO_TOKEN = "/var/run/secrets/kiban.dev/argo/token"  # noqa: S105 - a path
 _ARGO_PORT = 2746
-_WORKFLOWS = {"matchExpressions": [{"key": "workflows.argoproj.io/workflow", "operator": "Exists"}]}
+_CANARIES = {"matchLabels": {"app.kubernetes.io/name": CANARY_CONTROLLER}}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _HOST = re.compile(r"https?://[^\s/]+")
 
@@ -154,6 +155,11 @@ class MonitoringArgs:
         if twice:
             raise ValueError(f"monitoring: receivers: {twice[0]!r} twice; accepted: each name once")
 
+    @property
+    def prometheus(self) -> str:
+        """Where pods reach Prometheus."""
+        return self.existing.url if self.existing else f"http://prometheus.{NAMESPACE}.svc:9090"
+
     def standing_in(self) -> "MonitoringArgs":
         """The same for a throwaway cluster: a Prometheus of its own without a volume, and nobody is told."""
         return dc.replace(self, existing=None, receivers=(), storage_gib=None, storage_class=None)
@@ -202,7 +208,7 @@ class Monitoring(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[foundation.priorities[foundation.highest]]),
         )
         self.namespace = space.metadata["name"]
-        self.prometheus = args.existing.url if args.existing else f"http://prometheus.{NAMESPACE}.svc:9090"
+        self.prometheus = args.prometheus
         closed_namespace(f"{name}-{NAMESPACE}", space, self._tags, self, own_policies(args, paths))
 
         kinds = definitions(f"{name}-crd", {} if args.existing else own_kinds(crds), self._tags, parent=self)
@@ -412,27 +418,28 @@ def _receiver(receiver: Receiver) -> dict[str, Any]:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Ports of a namespace's pods, by who calls them; and whether its workflows ask Prometheus."""
+    """Ports of a namespace's pods, by who calls them; and which of its pods ask Prometheus."""
 
     scraped: tuple[int, ...]
     alerted: tuple[int, ...] = ()
-    asks: bool = False
+    asking: Mapping[str, Any] | None = None
 
 
 def ways(args: MonitoringArgs, *, argo: bool, kserve: bool) -> dict[str, Ports]:
     """Namespace to what is called in it, of those that Kiban closes.
 
     Kueue's and KServe's metrics are at 8443, cert-manager's at 9402 (their charts); Argo's controller's at 9090;
-    argo-server's where it serves; Envoy Gateway's and its proxies' at 19001.
+    argo-server's where it serves; Envoy Gateway's and its proxies' at 19001. What moves canaries asks Prometheus.
     """
+    kserves = Ports(scraped=(8443, CANARY_PORT), asking=_CANARIES) if args.gateway else Ports(scraped=(8443,))
     found = {
         "kueue-system": Ports(scraped=(8443,)) if args.queueing else None,
         "cert-manager": Ports(scraped=(9402,)) if args.certificates else None,
         KUBEFLOW: Ports(scraped=(9090, _ARGO_PORT), alerted=(_ARGO_PORT,) if args.retraining else ()) if argo else None,
-        "kserve": Ports(scraped=(8443,)) if kserve else None,
+        "kserve": kserves if kserve else None,
         "envoy-gateway-system": Ports(scraped=(19001,)) if args.gateway else None,
     }
-    teams = {team.namespace: Ports(scraped=(8080,) if kserve else (), asks=True) for team in args.teams if argo}
+    teams = {team.namespace: Ports(scraped=(8080,)) for team in args.teams if kserve}
     return {name: ports for name, ports in found.items() if ports} | teams
 
 
@@ -454,7 +461,7 @@ def own_policies(args: MonitoringArgs, paths: Mapping[str, Ports]) -> dict[str, 
     beyond = tcp(443, 6443, 10250, *((9400,) if args.gpus else ()))
     alerted = [{"to": [_in(name)], "ports": tcp(*ports.alerted)} for name, ports in paths.items() if ports.alerted]
     told = sorted({one.port for one in args.receivers})
-    queried = [_in(name) | {"podSelector": _WORKFLOWS} for name, ports in paths.items() if ports.asks]
+    queried = [_in(name) | {"podSelector": ports.asking} for name, ports in paths.items() if ports.asking]
     policies = {
         "allow-api-server": {
             "podSelector": {"matchExpressions": [asking | {"values": ["prometheus-operator", "kube-state-metrics"]}]},
@@ -475,7 +482,7 @@ def own_policies(args: MonitoringArgs, paths: Mapping[str, Ports]) -> dict[str, 
 
 
 def ways_in(args: MonitoringArgs, ports: Ports) -> dict[str, dict[str, Any]]:
-    """NetworkPolicies of a namespace that is watched, by name: Prometheus and Alertmanager in, workflows out to ask.
+    """NetworkPolicies of a namespace that is watched, by name: Prometheus and Alertmanager in, who asks Prometheus out.
 
     Of an existing Prometheus only the namespace is known.
     """
@@ -484,10 +491,10 @@ def ways_in(args: MonitoringArgs, ports: Ports) -> dict[str, dict[str, Any]]:
     if ports.alerted:
         ingress.append({"from": [_in(NAMESPACE) | _pods(_ALERTMANAGER)], "ports": tcp(*ports.alerted)})
     policies = {"allow-monitoring": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress}}
-    if ports.asks:
+    if ports.asking:
         listens = args.existing.port if args.existing else 9090
         policies["allow-prometheus"] = {
-            "podSelector": _WORKFLOWS,
+            "podSelector": ports.asking,
             "policyTypes": ["Egress"],
             "egress": [{"to": [prometheus], "ports": tcp(listens)}],
         }

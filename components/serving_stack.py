@@ -19,7 +19,17 @@ from components._crds import definitions
 from components._gateway import Gateway
 from components._kubeflow import STORE_SECRET
 from components._labels import POOL, TEAM, labels
-from components._models import CANARY, RUNTIMES, Canary, Model, Objective, Replicas, check
+from components._models import (
+    CANARY,
+    CANARY_CONTROLLER,
+    CANARY_PORT,
+    RUNTIMES,
+    Canary,
+    Model,
+    Objective,
+    Replicas,
+    check,
+)
 from components._object_store import CLIENT_IMAGE, Store
 from components._quantities import millicores
 from components.foundation import Foundation
@@ -32,6 +42,8 @@ __all__ = ["CANARY", "Canary", "Gateway", "Model", "Objective", "Replicas", "Ser
 NAMESPACE = "kserve"
 MODEL = "kiban.dev/model"
 MODEL_VERSION = "kiban.dev/model-version"
+CANARY_HEADER = "x-canary-version"
+"""Of answers that a canary gave."""
 REQUEST_LOG_PORT = 8080
 _IMAGES = (
     "docker.io/kserve/kserve-controller:v0.20.0",
@@ -39,7 +51,7 @@ _IMAGES = (
     "docker.io/kserve/storage-initializer:v0.20.0",
     "quay.io/brancz/kube-rbac-proxy:v0.18.0",
 )
-_SCRIPT = Path(__file__).with_name("scripts") / "request_log.py"
+_SCRIPTS = Path(__file__).with_name("scripts")
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -48,7 +60,7 @@ class ServingStackArgs:
 
     models: each of a team that there is. gateway: None: models are reached from within the cluster only.
     teams, pools: the environment's. queue: the LocalQueue in every team's namespace; None for a cluster without Kueue.
-    priority: the PriorityClass of models' pods.
+    priority: the PriorityClass of models' pods. prometheus: its address, by which canaries are judged.
     """
 
     models: tuple[Model, ...] = ()
@@ -57,6 +69,7 @@ class ServingStackArgs:
     pools: tuple[GpuPool, ...] = ()
     queue: str | None = None
     priority: str = "kiban-serving"
+    prometheus: str | None = None
 
     def check(self, store: Store) -> None:
         """Raise ValueError for a model that the environment has no team, bucket, pool, devices or gateway for."""
@@ -66,6 +79,7 @@ class ServingStackArgs:
             pools=self.pools,
             buckets=store.buckets,
             gateway=self.gateway is not None,
+            prometheus=self.prometheus is not None,
         )
 
     def standing_in(self) -> "ServingStackArgs":
@@ -175,7 +189,7 @@ class ServingStack(pulumi.ComponentResource):
             name="models",
             chart=chart,
             namespace=NAMESPACE,
-            values=models_values(args, metadata.object_store, tags=self._tags),
+            values=models_values(args, metadata.object_store, tags=self._tags, highest=foundation.highest),
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[*after, *([one] if (one := foundation.priorities.get(args.priority)) else [])]
             ),
@@ -184,7 +198,7 @@ class ServingStack(pulumi.ComponentResource):
     def _route(
         self, model: Model, args: ServingStackArgs, namespace: pulumi.Input[str], after: Sequence[pulumi.Resource]
     ) -> None:
-        """Declare the model's HTTPRoute. Its weights are the canary workflow's once it is there."""
+        """Declare the model's HTTPRoute. Its weights are the canary controller's once it is there."""
         gateway = args.gateway
         if gateway is None:
             return
@@ -197,7 +211,7 @@ class ServingStack(pulumi.ComponentResource):
                 "name": model.name,
                 "namespace": namespace,
                 "labels": self._tags | {TEAM: model.team, MODEL: model.name},
-                # else another change of the route would be refused once the workflow has moved a weight
+                # else another change of the route would be refused once the controller has moved a weight
                 "annotations": {"pulumi.com/patchForce": "true"},
             },
             spec=route(model, gateway),
@@ -264,10 +278,10 @@ def runtime_values() -> dict[str, Any]:
     return {"kserve": {"servingruntime": {"enabled": True, **{each: {"disabled": True} for each in others}, **own}}}
 
 
-def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Values of charts/models: the teams that have models, and theirs."""
+def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, str], highest: str) -> dict[str, Any]:
+    """Values of charts/models: the teams that have models, and theirs. highest: the platform's own PriorityClass."""
     pools = {pool.name: pool for pool in args.pools}
-    script = _SCRIPT.read_text()
+    served = [team for team in args.teams if any(one.team == team.name for one in args.models)]
     return {
         "labels": dict(tags),
         "queue": args.queue or "",
@@ -276,11 +290,20 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
         "gatewayNamespace": _gateway.NAMESPACE if args.gateway else "",
         "requestLog": {
             "image": CLIENT_IMAGE,
-            "script": script,
+            "script": (script := (_SCRIPTS / "request_log.py").read_text()),
             "digest": hashlib.sha256(script.encode()).hexdigest()[:10],
             "endpoint": store.endpoint,
             "region": store.region,
             "port": REQUEST_LOG_PORT,
+        },
+        "canaryController": {
+            "name": CANARY_CONTROLLER,
+            "image": CLIENT_IMAGE,
+            "script": (_SCRIPTS / "canary.py").read_text(),
+            "canaries": canaries(args.models, args.teams),
+            "prometheus": args.prometheus or "",
+            "port": CANARY_PORT,
+            "priorityClassName": highest,
         },
         "teams": [
             {
@@ -288,11 +311,31 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
                 "namespace": team.namespace,
                 "bucket": store.buckets[team.name],
                 "services": [each for one in args.models if one.team == team.name for each in services(one, pools)],
+                "canaries": [one.name for one in args.models if one.team == team.name and one.canary],
             }
-            for team in args.teams
-            if any(one.team == team.name for one in args.models)
+            for team in served
         ],
     }
+
+
+def canaries(models: Sequence[Model], teams: Sequence[Team]) -> list[dict[str, Any]]:
+    """What components/scripts/canary.py is told of each canary."""
+    namespaces = {team.name: team.namespace for team in teams}
+    return [
+        {
+            "team": model.team,
+            "namespace": namespaces[model.team],
+            "name": model.name,
+            "version": model.canary.version,
+            "steps": list(model.canary.steps),
+            "step_seconds": model.canary.step_minutes * 60,
+            "fewest_requests": model.canary.fewest_requests,
+            "availability": model.objective.availability,
+            "latency_ms": model.objective.latency_ms,
+        }
+        for model in models
+        if model.canary
+    ]
 
 
 def services(model: Model, pools: Mapping[str, GpuPool]) -> list[dict[str, Any]]:
@@ -331,11 +374,15 @@ def services(model: Model, pools: Mapping[str, GpuPool]) -> list[dict[str, Any]]
 
 
 def route(model: Model, gateway: Gateway) -> dict[str, Any]:
-    """Spec of the HTTPRoute that leads to a model, and to its canary by weight."""
-    share = model.canary.percent if model.canary else 0
-    backends = [{"name": f"{model.name}-predictor", "port": 80, "weight": 100 - share}]
+    """Spec of the HTTPRoute that leads to a model, and to its canary once the canary controller says so.
+
+    A canary's answers say so. By that filter, too, each backend is a cluster of its own to Envoy, with its own figures.
+    """
+    backends: list[dict[str, Any]] = [{"name": f"{model.name}-predictor", "port": 80, "weight": 100}]
     if model.canary is not None:
-        backends.append({"name": f"{model.name}{CANARY}-predictor", "port": 80, "weight": share})
+        said = {"set": [{"name": CANARY_HEADER, "value": model.canary.version}]}
+        filters = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": said}]
+        backends.append({"name": f"{model.name}{CANARY}-predictor", "port": 80, "weight": 0, "filters": filters})
     parent = {"name": _gateway.GATEWAY, "namespace": _gateway.NAMESPACE, "sectionName": "https"}
     return {
         "parentRefs": [parent],

@@ -287,7 +287,7 @@ def models_group() -> None:
     """See the models in service."""
 
 
-@verb(models_group, "list", "model team version share_at_start runtime digest ready", schema="models-list")
+@verb(models_group, "list", "model team version share canary runtime digest ready", schema="models-list")
 @ENVIRONMENT
 @ON
 def models_list(environment: str, on: str | None) -> Report:

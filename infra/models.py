@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.metadata_store import store_at
+from components.scripts.canary import STATE
 from components.serving_stack import CANARY, Model, ServingStackArgs
 from infra import paths
 from infra.clusters import Cluster
@@ -26,6 +27,7 @@ _CHUNK = 1 << 20
 _AT_ONCE = 8
 _NOTHING = "nothing was changed"
 SERVICES = "inferenceservices.serving.kserve.io"
+ROUTES = "httproutes.gateway.networking.k8s.io"
 
 
 def check(environment: Environment, cluster: Cluster) -> None:
@@ -134,30 +136,43 @@ def _remember(verified: Mapping[str, Mapping[str, str]]) -> None:
 def items(serving: ServingStackArgs, cluster: Cluster) -> list[dict[str, Any]]:
     """An item a version in service, of `models list`: what the data say, and whether it is ready in the cluster."""
     kubectl = Kubectl(cluster.kubeconfig, cluster.context)
-    try:
-        found = kubectl.get(SERVICES, everywhere=True)
-    except KibanError:  # no such kind yet
-        found = []
+    found = []
+    for kind in (SERVICES, ROUTES) if serving.gateway else (SERVICES,):
+        with contextlib.suppress(KibanError):  # no such kind yet
+            found += kubectl.get(kind, everywhere=True)
     return [each for model in serving.models for each in rows(model, found)]
 
 
 def rows(model: Model, found: Sequence[Object]) -> Iterator[dict[str, Any]]:
-    """A model's items. found: the cluster's InferenceServices."""
-    there = {(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in found}
-    versions = [(model.name, model.version, 100 - model.canary.percent if model.canary else 100, model.digest)]
+    """A model's items. found: the cluster's InferenceServices and HTTPRoutes."""
+    there = {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]): each for each in found}
+    moved = _moved(there.get(("HTTPRoute", f"team-{model.team}", model.name)), model)
+    versions = [(model.name, model.version, 100 - moved["percent"], model.digest, "")]
     if model.canary:
-        versions.append((model.name + CANARY, model.canary.version, model.canary.percent, model.canary.digest))
-    for name, version, share, digest in versions:
-        service = there.get((f"team-{model.team}", name))
+        says = " ".join(filter(None, (moved["phase"], moved["reason"])))
+        versions.append((model.name + CANARY, model.canary.version, moved["percent"], model.canary.digest, says))
+    for name, version, share, digest, says in versions:
+        service = there.get(("InferenceService", f"team-{model.team}", name))
         yield {
             "model": model.name,
             "team": model.team,
             "version": version,
-            "share_at_start": share,
+            "share": share,
+            "canary": says,
             "runtime": model.runtime,
             "digest": digest[:12],
             "ready": _ready(service, version),
         }
+
+
+def _moved(route: Object | None, model: Model) -> dict[str, Any]:
+    """What the canary controller says of the canary that the data have (components/scripts/canary.py, State)."""
+    annotations = (route or {"metadata": {}})["metadata"].get("annotations", {})
+    with contextlib.suppress(KeyError, ValueError):
+        said: dict[str, Any] = json.loads(annotations[STATE])
+        if model.canary and said["of"].endswith(f"/{model.canary.version}"):
+            return said
+    return {"percent": 0, "phase": "Waiting", "reason": ""}
 
 
 def _ready(service: Object | None, version: str) -> str:

@@ -73,7 +73,13 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
     if env.serving and metadata:
         serving = ServingStack(
             "serving",
-            dc.replace(env.serving, teams=env.teams, pools=env.gpu_pools, queue=queue),
+            dc.replace(
+                env.serving,
+                teams=env.teams,
+                pools=env.gpu_pools,
+                queue=queue,
+                prometheus=env.monitoring.prometheus if env.monitoring else None,
+            ),
             foundation=foundation,
             tenancy=tenancy,
             metadata=metadata,

@@ -122,7 +122,8 @@ class Environment:
             return
         if not self.metadata or not self.certificates:
             raise ValueError("serving: it needs metadata, where models are, and certificates; accepted: with both")
-        args = dc.replace(self.serving, teams=self.teams, pools=self.gpu_pools)
+        prometheus = self.monitoring.prometheus if self.monitoring else None
+        args = dc.replace(self.serving, teams=self.teams, pools=self.gpu_pools, prometheus=prometheus)
         args.check(store_at(dc.replace(self.metadata, teams=self.teams)))
 
     def _check_retraining(self) -> None:

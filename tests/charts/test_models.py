@@ -1,6 +1,7 @@
 """charts/models as it is rendered: what each model and each team gets, and what values are refused."""
 
 import dataclasses as dc
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,14 @@ TAGS = {"app.kubernetes.io/part-of": "kiban"}
 
 def values(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of the arguments
     """Return the chart's values."""
-    args = ServingStackArgs(models=(DIGITS, FIXED, GPU), teams=TEAMS, pools=(POOL,), queue="default")
-    return models_values(dc.replace(args, **changed), STORE, tags=TAGS)
+    args = ServingStackArgs(
+        models=(DIGITS, FIXED, GPU),
+        teams=TEAMS,
+        pools=(POOL,),
+        queue="default",
+        prometheus="http://prometheus.m.svc:9090",
+    )
+    return models_values(dc.replace(args, **changed), STORE, tags=TAGS, highest="kiban-platform")
 
 
 def chart(folder: Path) -> Path:
@@ -166,6 +173,31 @@ def test_what_scales_has_a_target_and_what_does_not_has_no_autoscaler(rendered: 
     assert (scaled["spec"]["predictor"]["scaleTarget"], scaled["spec"]["predictor"]["maxReplicas"]) == (60, 6)
     assert "serving.kserve.io/autoscalerClass" not in scaled["metadata"]["annotations"]
     assert fixed["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+
+
+def test_what_moves_canaries_may_do_that_and_nothing_else(rendered: dict[str, list[Object]]) -> None:
+    """Routes and Deployments by name, in the namespaces of teams that have canaries."""
+    objects = rendered["queued"]
+    (role,) = (each for each in objects if each["kind"] == "Role")
+    assert role["metadata"]["namespace"] == "team-vision"
+    assert [(each["resources"], each["resourceNames"], each["verbs"]) for each in role["rules"]] == [
+        (["httproutes"], ["digits"], ["get", "patch"]),
+        (["deployments"], ["digits-canary-predictor"], ["get"]),
+    ]
+    (binding,) = (each for each in objects if each["kind"] == "RoleBinding")
+    assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) == ("team-vision", role["metadata"]["name"])
+    (account,) = binding["subjects"]
+    deployment = named(objects, "Deployment", "canary-controller")
+    assert deployment["metadata"]["namespace"] == account["namespace"] == "kserve"
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+    config = named(objects, "ConfigMap", "canary-controller")["data"]
+    assert [each["name"] for each in json.loads(config["canaries.json"])] == ["digits"]
+
+
+def test_without_canaries_nothing_moves_them(tmp_path: Path) -> None:
+    """A controller without work would only be one more thing that can be down."""
+    objects = render(chart(tmp_path), {"none": values(models=(FIXED,))}, tmp_path / "rendered")["none"]
+    assert not [each for each in objects if "canary" in each["metadata"]["name"]]
 
 
 def test_of_two_replicas_one_is_never_evicted(rendered: dict[str, list[Object]]) -> None:

@@ -43,7 +43,7 @@ CHAT = Receiver(name="chat", severities=("critical", "warning"), port=8443)
 ALL = MonitoringArgs(teams=(VISION,), receivers=(ONCALL, CHAT), gateway=True, gpus=True, retraining=True)
 PROMETHEUS = (NAMESPACE, {"app.kubernetes.io/name": "prometheus", "prometheus": "kiban"})
 ALERTMANAGER = (NAMESPACE, {"app.kubernetes.io/name": "alertmanager", "alertmanager": "kiban"})
-WORKFLOW = {"workflows.argoproj.io/workflow": "train-1"}
+CANARIES = {"app.kubernetes.io/name": "canary-controller"}
 
 
 @pytest.mark.parametrize(
@@ -196,22 +196,22 @@ def test_alerts_reach_argo_and_their_receivers_and_nothing_else() -> None:
     assert not reaches(policies(quiet), source=ALERTMANAGER, target=("kubeflow", {}), port=2746)
 
 
-def test_workflows_of_teams_ask_prometheus_and_no_other_pod_of_theirs_does() -> None:
-    """A canary is moved by what Prometheus says; a model server has nothing to ask."""
+def test_what_moves_canaries_asks_prometheus_and_no_other_pod_does() -> None:
+    """Neither KServe's own, nor a team's."""
     objects = policies(ALL)
-    assert reaches(objects, source=("team-vision", WORKFLOW), target=PROMETHEUS, port=9090)
-    assert not reaches(objects, source=("team-vision", {}), target=PROMETHEUS, port=9090)
-    out = ways_in(ALL, ways(ALL, argo=True, kserve=True)["team-vision"])["allow-prometheus"]
-    assert out["podSelector"]["matchExpressions"][0]["key"] == "workflows.argoproj.io/workflow"
+    assert reaches(objects, source=("kserve", CANARIES), target=PROMETHEUS, port=9090)
+    for other in (("kserve", {}), ("team-vision", {}), ("team-vision", CANARIES)):
+        assert not reaches(objects, source=other, target=PROMETHEUS, port=9090)
+    assert reaches(objects, source=PROMETHEUS, target=("kserve", CANARIES), port=8080)
 
 
 def test_an_existing_prometheus_is_let_in_from_its_namespace() -> None:
-    """What labels its pods have is not known, its namespace is; and workflows ask it at its own port."""
-    args = MonitoringArgs(teams=(VISION,), existing=EXISTING)
+    """What labels its pods have is not known, its namespace is; and it is asked at its own port."""
+    args = MonitoringArgs(teams=(VISION,), existing=EXISTING, gateway=True)
     objects = policies(args)
     assert reaches(objects, source=("mon", {}), target=("kueue-system", {}), port=8443)
     assert not reaches(objects, source=PROMETHEUS, target=("kueue-system", {}), port=8443)
-    out = ways_in(args, ways(args, argo=True, kserve=True)["team-vision"])["allow-prometheus"]
+    out = ways_in(args, ways(args, argo=True, kserve=True)["kserve"])["allow-prometheus"]
     assert out["egress"][0]["ports"][0]["port"] == 9091
 
 

@@ -16,6 +16,7 @@ from components._object_store import Store
 from components.foundation import Foundation, FoundationArgs
 from components.gpu_node_pools import GpuPool, Taint
 from components.metadata_store import MetadataStore, MetadataStoreArgs
+from components.scripts import canary
 from components.serving_stack import (
     Canary,
     Model,
@@ -23,6 +24,7 @@ from components.serving_stack import (
     Replicas,
     ServingStack,
     ServingStackArgs,
+    canaries,
     kserve_values,
     models_values,
     route,
@@ -52,9 +54,10 @@ CANARY = Canary(version="4", uri="s3://b-vision/models/4/model.pkl", digest=OTHE
 GATEWAY = Gateway(domain="ml.example.com", service="ClusterIP")
 
 
-def checked(*models: Model, gateway: bool = True) -> None:
+def checked(*models: Model, gateway: bool = True, prometheus: bool = True) -> None:
     """Check models against the environment of these tests."""
-    check(models, teams=[VISION], pools=[A100, SPOT, NEAR], buckets=STORE.buckets, gateway=gateway)
+    buckets = STORE.buckets
+    check(models, teams=[VISION], pools=[A100, SPOT, NEAR], buckets=buckets, gateway=gateway, prometheus=prometheus)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,27 @@ def test_a_canary_without_a_gateway_is_refused() -> None:
         checked(dc.replace(DIGITS, canary=CANARY), gateway=False)
 
 
+def test_a_canary_without_monitoring_is_refused() -> None:
+    """Nothing could say whether its objective holds."""
+    with pytest.raises(ValueError, match="no monitoring"):
+        checked(dc.replace(DIGITS, canary=CANARY), prometheus=False)
+
+
+@pytest.mark.parametrize(("percent", "steps"), [(10, (10, 50, 100)), (30, (30, 50, 100)), (100, (100,))])
+def test_a_canarys_steps_rise_to_all(percent: int, steps: tuple[int, ...]) -> None:
+    """From the first share on."""
+    assert dc.replace(CANARY, percent=percent).steps == steps
+
+
+def test_the_controller_is_told_what_the_script_takes() -> None:
+    """Of each model that has a canary."""
+    model = dc.replace(DIGITS, canary=dc.replace(CANARY, step_minutes=2, fewest_requests=50))
+    (told,) = canaries([model, DIGITS], [VISION])
+    assert canary.Canary(**told).step_seconds == 120
+    assert (told["namespace"], told["name"], told["version"]) == ("team-vision", "digits", "4")
+    assert (told["availability"], told["latency_ms"], told["fewest_requests"]) == (0.99, 1000, 50)
+
+
 def test_a_model_may_use_twice_the_cores_and_at_least_two() -> None:
     """A server that starts needs more than one that waits."""
     (small,) = services(DIGITS, {})
@@ -146,10 +170,10 @@ def test_a_model_may_use_twice_the_cores_and_at_least_two() -> None:
 
 def test_a_canary_is_a_second_service_of_the_same_model() -> None:
     """It has its own version, and the model's name: requests call both alike."""
-    own, canary = services(dc.replace(DIGITS, canary=CANARY), {})
-    assert (own["name"], canary["name"]) == ("digits", "digits-canary")
-    assert (own["model"], canary["model"]) == ("digits", "digits")
-    assert (own["version"], canary["version"], canary["digest"]) == ("3", "4", OTHER)
+    own, other = services(dc.replace(DIGITS, canary=CANARY), {})
+    assert (own["name"], other["name"]) == ("digits", "digits-canary")
+    assert (own["model"], other["model"]) == ("digits", "digits")
+    assert (own["version"], other["version"], other["digest"]) == ("3", "4", OTHER)
 
 
 def test_a_gpu_model_goes_to_its_pool() -> None:
@@ -162,14 +186,19 @@ def test_a_gpu_model_goes_to_its_pool() -> None:
     assert services(dc.replace(DIGITS, gpus=1, pool="near"), {"near": NEAR})[0]["topology"] is True
 
 
-def test_a_route_shares_requests_out_by_the_canarys_percent() -> None:
-    """All go to the model where there is no canary."""
+def test_a_route_leads_to_the_model_until_the_controller_moves_requests() -> None:
+    """The canary is second, which is where its figures are looked for, and what it answers says so."""
     assert [each["weight"] for each in route(DIGITS, GATEWAY)["rules"][0]["backendRefs"]] == [100]
     shared = route(dc.replace(DIGITS, canary=CANARY), GATEWAY)
-    assert {each["name"]: each["weight"] for each in shared["rules"][0]["backendRefs"]} == {
-        "digits-predictor": 90,
-        "digits-canary-predictor": 10,
-    }
+    own, other = shared["rules"][0]["backendRefs"]
+    assert (own["name"], own["weight"], other["name"], other["weight"]) == (
+        "digits-predictor",
+        100,
+        "digits-canary-predictor",
+        0,
+    )
+    (said,) = other["filters"]
+    assert said["responseHeaderModifier"] == {"set": [{"name": "x-canary-version", "value": "4"}]}
     assert shared["hostnames"] == ["digits.vision.ml.example.com"]
 
 
@@ -177,7 +206,7 @@ def test_only_teams_that_have_models_are_in_the_charts_values() -> None:
     """A request log that nobody writes to would only take from the team's queue."""
     sound = Team(name="sound", owner="sound-oncall")
     args = ServingStackArgs(models=(DIGITS,), teams=(VISION, sound), queue="default")
-    given = models_values(args, STORE, tags={})
+    given = models_values(args, STORE, tags={}, highest="p")
     assert [team["name"] for team in given["teams"]] == ["vision"]
     assert given["teams"][0]["bucket"] == "b-vision"
 
@@ -323,7 +352,8 @@ def test_without_models_there_is_kserve_alone() -> None:
 def test_with_a_gateway_every_model_has_a_route() -> None:
     """The Gateway, its class and its certificates are there too."""
     model = in_bucket(dc.replace(DIGITS, canary=CANARY))
-    made = declared(ServingStackArgs(models=(model,), teams=(VISION,), pools=(A100,), gateway=GATEWAY))
+    args = ServingStackArgs(models=(model,), teams=(VISION,), pools=(A100,), gateway=GATEWAY, prometheus="http://p")
+    made = declared(args)
     route_made = made["HTTPRoute serving-route-vision-digits"]
     assert route_made["metadata"]["namespace"] == "team-vision"
     assert "Chart serving-models" in made

@@ -2,6 +2,7 @@
 
 import dataclasses as dc
 import hashlib
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from components.scripts.canary import STATE, State
 from components.serving_stack import Canary, Model
 from infra import toolchain
 from infra.clusters.waiting import until
@@ -136,6 +138,7 @@ def test_a_store_that_refuses_the_key_is_no_missing_model(store: Any) -> None:  
 def service(version: str, *, ready: str, message: str = "") -> dict[str, Any]:
     """An InferenceService as the API server gives it."""
     return {
+        "kind": "InferenceService",
         "metadata": {"namespace": "team-vision", "name": "digits", "labels": {"kiban.dev/model-version": version}},
         "status": {"conditions": [{"type": "Ready", "status": ready, "message": message}]},
     }
@@ -159,6 +162,17 @@ def test_the_list_says_whether_a_version_serves(found: list[dict[str, Any]], sai
 
 def test_the_list_has_a_canary_with_its_share() -> None:
     """A line a version."""
-    own, canary = rows(dc.replace(MODEL, canary=Canary(version="4", uri=MODEL.uri, digest=DIGEST, percent=10)), [])
-    assert (own["version"], own["share_at_start"]) == ("3", 90)
-    assert (canary["version"], canary["share_at_start"]) == ("4", 10)
+    model = dc.replace(MODEL, canary=Canary(version="4", uri=MODEL.uri, digest=DIGEST))
+    own, canary = rows(model, [])
+    assert (own["version"], own["share"], own["canary"]) == ("3", 100, "")
+    assert (canary["version"], canary["share"], canary["canary"]) == ("4", 0, "Waiting")
+
+
+@pytest.mark.parametrize(("of", "share", "says"), [("4", 50, "Moving at last"), ("3", 0, "Waiting")])
+def test_the_list_says_what_the_controller_decided(of: str, share: int, says: str) -> None:
+    """Of this canary, and not of one before it."""
+    model = dc.replace(MODEL, canary=Canary(version="4", uri=MODEL.uri, digest=DIGEST))
+    state = State(of=f"uid/{of}", phase="Moving", percent=50, since=0, reason="at last")
+    metadata = {"namespace": "team-vision", "name": "digits", "annotations": {STATE: json.dumps(dc.asdict(state))}}
+    own, canary = rows(model, [{"kind": "HTTPRoute", "metadata": metadata}])
+    assert (own["share"], canary["share"], canary["canary"]) == (100 - share, share, says)

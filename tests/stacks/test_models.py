@@ -55,7 +55,7 @@ def test_a_model_is_read_with_all_its_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("percent: 10", "percent: 120", "models.yaml:11: canary.percent=120; accepted: 0 to 100"),
+        ("percent: 10", "percent: 120", "models.yaml:11: canary.percent=120; accepted: 1 to 100"),
         ("format: sklearn", "format: onnx", "models.yaml:3: model 'digits': format='onnx'"),
         ("    team: vision\n", "", "models.yaml:3: team is missing"),
         ("    team: vision\n", "    team: vision\n    team: sound\n", "models.yaml:5: 'team' for the second time"),

@@ -190,7 +190,9 @@ def test_metadata_without_labels_gets_them() -> None:
 def test_a_webhook_is_waited_for_until_it_is_trusted(which: str, injected: str) -> None:
     """What cert-manager fills in comes after the webhook's pod is ready."""
     metadata = {"annotations": {f"cert-manager.io/{injected}": "kserve/serving-cert"}}
-    made = marked(f"kubernetes:admissionregistration.k8s.io/v1:{which}WebhookConfiguration", {"metadata": metadata}, "x")
+    made = marked(
+        f"kubernetes:admissionregistration.k8s.io/v1:{which}WebhookConfiguration", {"metadata": metadata}, "x"
+    )
     assert made["metadata"]["annotations"][WAIT_FOR] == "jsonpath={.webhooks[*].clientConfig.caBundle}"
 
 
