@@ -14,7 +14,7 @@ from components.gpu_node_pools import GpuPool
 from components.serving_stack import Canary, Model, Replicas, ServingStackArgs, models_values
 from components.tenancy import Team
 from tests.charts.policies import reaches
-from tests.charts.rendering import ROOT, Object, Refused, kind, render
+from tests.charts.rendering import NAMESPACE, ROOT, Object, Refused, kind, render
 
 CHART = ROOT / "charts" / "models"
 POOL = GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=2, gpus_per_node=8)
@@ -81,9 +81,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]
 
 
 def named(objects: list[Object], wanted: str, name: str) -> Object:
-    """Return the one object."""
-    (one,) = (each for each in objects if (each["kind"], each["metadata"]["name"]) == (wanted, name))
-    return one
+    """Return the object, of several teams' one."""
+    return next(each for each in objects if (each["kind"], each["metadata"]["name"]) == (wanted, name))
 
 
 def of(objects: list[Object], wanted: str) -> set[tuple[str, str]]:
@@ -140,7 +139,7 @@ def test_pods_of_models_are_in_the_teams_queue_with_servings_priority(rendered: 
     """Where there is Kueue; the request log too."""
     objects = rendered["queued"]
     predictor = named(objects, "InferenceService", "digits")["spec"]["predictor"]
-    log = next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]
+    log = named(objects, "Deployment", "request-log")["spec"]["template"]
     assert predictor["labels"]["kueue.x-k8s.io/queue-name"] == "default"
     assert log["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "default"
     assert predictor["priorityClassName"] == log["spec"]["priorityClassName"] == "kiban-serving"
@@ -188,7 +187,7 @@ def test_what_moves_canaries_may_do_that_and_nothing_else(rendered: dict[str, li
     assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) == ("team-vision", role["metadata"]["name"])
     (account,) = binding["subjects"]
     deployment = named(objects, "Deployment", "canary-controller")
-    assert deployment["metadata"]["namespace"] == account["namespace"] == "kserve"
+    assert deployment["metadata"]["namespace"] == account["namespace"] == NAMESPACE
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
     config = named(objects, "ConfigMap", "canary-controller")["data"]
     assert [each["name"] for each in json.loads(config["canaries.json"])] == ["digits"]
@@ -221,9 +220,10 @@ def test_a_gpu_model_asks_for_devices_of_its_pool(rendered: dict[str, list[Objec
 
 def test_every_team_with_models_has_one_request_log(rendered: dict[str, list[Object]]) -> None:
     """With the team's own bucket, and the keys from the Secret."""
-    assert of(rendered["queued"], "Deployment") == {("team-vision", "request-log"), ("team-sound", "request-log")}
+    logs = {each for each in of(rendered["queued"], "Deployment") if each[1] == "request-log"}
+    assert logs == {("team-vision", "request-log"), ("team-sound", "request-log")}
     for each in rendered["queued"]:
-        if each["kind"] == "Deployment":
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "request-log"):
             (container,) = each["spec"]["template"]["spec"]["containers"]
             env = {one["name"]: one for one in container["env"]}
             assert f"team-{env['BUCKET']['value']}" == each["metadata"]["namespace"]

@@ -281,7 +281,7 @@ class Recorder(Mocks):
 
 
 def declared(args: MonitoringArgs) -> tuple[dict[str, dict[str, Any]], dict[str, set[str]]]:
-    """Return what the component declares on a platform with pipelines, and what each waits for."""
+    """Return what the component declares on a platform with pipelines and serving, and what each waits for."""
     recorder = Recorder()
     monitor = Monitor(recorder)
     monitor.after = {}
@@ -318,6 +318,7 @@ def declared(args: MonitoringArgs) -> tuple[dict[str, dict[str, Any]], dict[str,
             pools=pools,
             metadata=metadata,
             pipelines=pipelines,
+            serving=pipelines,  # any resource
             groups=[{"name": "kiban-runs", "rules": []}],
             dashboards={"runs.json": "{}"},
             credentials=defaultdict(lambda: "secret"),
@@ -368,4 +369,4 @@ def test_a_way_in_waits_for_the_namespace_that_it_is_in() -> None:
     made, after = declared(MonitoringArgs(teams=(VISION,)))
     assert made["monitoring-kubeflow-allow-monitoring"]["metadata"]["namespace"] == "kubeflow"
     assert "metadata-kubeflow" in after["monitoring-kubeflow-allow-monitoring"]
-    assert "tenancy-vision" in after["monitoring-team-vision-allow-prometheus"]
+    assert "tenancy-vision" in after["monitoring-team-vision-allow-monitoring"]
