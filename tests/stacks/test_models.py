@@ -66,7 +66,7 @@ def test_a_model_is_read_with_all_its_parts(tmp_path: Path) -> None:
         ("dev:\n", "dev:\n  - digits\n", "models.yaml:3: accepted: the fields of a model"),
         ("prod: []\ndev:", "dev: x\nprod:", "models.yaml:1: dev; accepted: a list of models"),
         ("dev:", "test:", "models.yaml: no 'dev'"),
-        ("replicas: {", "replicas: {{", "models.yaml:11: expected"),
+        ("replicas: {", "replicas: {{", "models.yaml:11: did not find expected ',' or '}'"),
     ],
 )
 def test_what_is_no_model_is_refused_with_the_line(tmp_path: Path, old: str, new: str, said: str) -> None:
