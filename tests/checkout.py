@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,14 @@ def copy_to(target: Path) -> Checkout:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     return Checkout(target)
+
+
+@contextlib.contextmanager
+def checked_out(target: Path) -> Iterator[Checkout]:
+    """Yield such a copy; every cluster that is left in it at the end is taken down."""
+    clean = copy_to(target)
+    try:
+        yield clean
+    finally:
+        for cluster in clean.json("cluster", "list")["items"]:
+            clean.run("cluster", "down", cluster["cluster"], expect=None)

@@ -3,11 +3,6 @@
 Executed: Prometheus Operator, Prometheus, Alertmanager and the exporters are processes in real pods.
 """
 
-import contextlib
-import json
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +10,12 @@ import pytest
 import yaml
 
 from infra.clusters.waiting import until
-from infra.kubectl import Kubectl
+from tests.acceptance.platform.monitoring import NAMESPACE, asked, reached
 from tests.charts import metrics_live
 from tests.checkout import Checkout
 from tests.conftest import Record
 
-pytestmark = pytest.mark.full
-NAMESPACE = "kiban-monitoring"
-PROVEN = Path(__file__).parents[1] / "charts" / "metrics_live.txt"
-
-
-@pytest.fixture(scope="module")
-def platform(checkout: Checkout) -> Checkout:
-    """Return a checkout whose environment `local` is up."""
-    checkout.run("up", "local")
-    return checkout
-
-
-@contextlib.contextmanager
-def reached(platform: Checkout, service: str, port: int) -> Iterator[str]:
-    """Yield the address of a Service of the monitoring namespace."""
-    kubeconfig = Path(platform.run("cluster", "kubeconfig", "local").stdout.strip())
-    with Kubectl(kubeconfig).port_forward(f"service/{service}", port, namespace=NAMESPACE) as here:
-        yield f"http://127.0.0.1:{here}"
-
-
-@pytest.fixture(scope="module")
-def prometheus(platform: Checkout) -> Iterator[str]:
-    """Yield Prometheus' address."""
-    with reached(platform, "prometheus", 9090) as address:
-        yield address
-
-
-def asked(address: str, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
-    """Return what an API answers."""
-    with urllib.request.urlopen(f"{address}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:  # noqa: S310 - a forwarded port
-        return json.load(answer)
+PROVEN = Path(__file__).parents[2] / "charts" / "metrics_live.txt"
 
 
 def down(prometheus: str) -> list[tuple[str, str]]:
@@ -59,6 +24,7 @@ def down(prometheus: str) -> list[tuple[str, str]]:
     return [(each["scrapeUrl"], each["lastError"]) for each in targets if each["health"] != "up"]
 
 
+@pytest.mark.usefixtures("served")
 def test_every_target_answers(prometheus: str, record: Record) -> None:
     """Through the NetworkPolicies of both sides, with a token where one is asked for."""
     until(lambda: not down(prometheus), seconds=120, what="every target to answer", every=2)
@@ -71,7 +37,9 @@ def test_every_target_answers(prometheus: str, record: Record) -> None:
         "cert-manager",
         "kube-state-metrics",
         "kubelet",
+        "kserve",
         "kueue",
+        "models",
         "monitoring",
         "node-exporter",
         "prometheus-operator",

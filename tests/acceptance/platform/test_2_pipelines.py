@@ -5,7 +5,6 @@ Executed: PostgreSQL, the object store, MLflow, Argo Workflows and every step ar
 
 import contextlib
 import functools
-import json
 import re
 import textwrap
 import time
@@ -14,52 +13,21 @@ from typing import Any
 import psutil
 import pytest
 
-from infra import charts
 from infra.clusters.embedded import node
 from infra.clusters.waiting import until
+from tests.acceptance.platform.team import NAMESPACE, OTHER, TEAM, pod, said, shown, start
 from tests.checkout import Checkout
 from tests.conftest import Record
 
-TEAM, OTHER = "vision", "language"
 METADATA = ("-n", "kiban-metadata")
-(IMAGE,) = (
-    each["value"]
-    for each in charts.templates("reference")["reference"]["spec"]["arguments"]["parameters"]
-    if each["name"] == "image"
-)
-
-
-@pytest.fixture(scope="module")
-def platform(checkout: Checkout) -> Checkout:
-    """Return a checkout whose environment `local` is up."""
-    checkout.run("up", "local")
-    return checkout
-
-
-@pytest.fixture(scope="module")
-def recorded(platform: Checkout) -> dict[str, Any]:
-    """Return what `runs show` tells of a run that succeeded."""
-    return shown(platform, start(platform))
-
-
-def start(platform: Checkout, *parameters: str, expect: int = 0) -> str:
-    """Run the reference pipeline to its end and return its name."""
-    words = [word for parameter in parameters for word in ("--param", parameter)]
-    (item,) = platform.json("runs", "start", "local", "--team", TEAM, *words, "--wait", expect=expect)["items"]
-    return str(item["run"])
 
 
 def ended(platform: Checkout, run: str) -> str:
     """Wait until a Workflow has ended, and return its phase."""
-    where = ("-n", f"team-{TEAM}", "get", "workflow", run, "-o", "jsonpath={.status.phase}")
+    where = (*NAMESPACE, "get", "workflow", run, "-o", "jsonpath={.status.phase}")
     over = {"Succeeded", "Failed", "Error"}
     until(lambda: platform.kubectl("local", *where) in over, seconds=600, what=f"{run} to end", every=1)
     return platform.kubectl("local", *where)
-
-
-def shown(platform: Checkout, run: str) -> dict[str, Any]:
-    """Return what is recorded of a run, by field."""
-    return {each["field"]: each["value"] for each in platform.json("runs", "show", "local", run)["items"]}
 
 
 def runs_and_models(platform: Checkout) -> tuple[set[tuple[str, str, str]], str]:
@@ -74,43 +42,6 @@ def sql(platform: Checkout, database: str, query: str) -> str:
     """Run SQL in PostgreSQL's pod, as its superuser."""
     psql = ("psql", "--host=/tmp", "--username=postgres", "--tuples-only", "--no-align", f"--command={query}", database)
     return platform.kubectl("local", *METADATA, "exec", "postgres-0", "-c", "postgres", "--", "/usr/bin/env", *psql)
-
-
-def pod(name: str, team: str, script: str) -> str:
-    """Return a pod of a team that runs a Python script with all that the team's pods are given."""
-    keys = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
-    of = "mlpipeline-minio-artifact"
-    container = {
-        "name": "main",
-        "image": IMAGE,
-        "command": ["python3", "-c", textwrap.dedent(script)],
-        "envFrom": [{"secretRef": {"name": "mlflow"}}, {"configMapRef": {"name": "metadata-store"}}],
-        "env": [
-            {"name": variable, "valueFrom": {"secretKeyRef": {"name": of, "key": key}}}
-            for variable, key in keys.items()
-        ],
-        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec: dict[str, Any] = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
-    spec |= {"securityContext": security, "containers": [container]}
-    labels = {"kueue.x-k8s.io/queue-name": "default"}
-    metadata = {"name": name, "namespace": f"team-{team}", "labels": labels}
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-
-
-def said(platform: Checkout, name: str, script: str, team: str = TEAM) -> list[str]:
-    """Run a script in a pod of a team and return the lines that it printed."""
-    kubectl = functools.partial(platform.kubectl, "local")
-    there = ("-n", f"team-{team}")
-    kubectl("apply", "-f", "-", stdin=pod(name, team, script))
-    phase = (*there, "get", "pod", name, "-o", "jsonpath={.status.phase}")
-    until(lambda: kubectl(*phase) in {"Succeeded", "Failed"}, seconds=180, what=f"pod {name} to end", every=1)
-    printed = kubectl(*there, "logs", name)
-    assert kubectl(*phase) == "Succeeded", printed
-    kubectl(*there, "delete", "pod", name, "--wait=false")
-    return printed.splitlines()
 
 
 def test_the_pipeline_runs_and_is_remembered(platform: Checkout, recorded: dict[str, Any], record: Record) -> None:
@@ -138,7 +69,11 @@ def test_the_pipeline_runs_and_is_remembered(platform: Checkout, recorded: dict[
             print(store.head_object(Bucket=bucket, Key=key)["ContentLength"] > 0)
     """
     assert set(said(platform, "artifacts", script)) == {"True"}
-    query = f"select name from model_version_tags where value = '{recorded['model_digest']}'"
+    query = f"""
+        select name from model_version_tags where key = 'kiban.workflow' and value = '{recorded["run"]}'
+        intersect all
+        select name from model_version_tags where key = 'kiban.model_digest' and value = '{recorded["model_digest"]}'
+    """
     assert sql(platform, "mlflow", query).split() == [f"{TEAM}-digits"]
     record(
         line="1 the reference pipeline runs and is remembered",
@@ -280,13 +215,13 @@ def test_a_team_reaches_nothing_of_another(platform: Checkout, record: Record) -
         evidence="executed",
         figure=f"{len([each for each in found.values() if each != 'done'])} attempts turned away",
         goal="bucket, MLflow, pods",
-        command="pytest tests/acceptance/test_pipelines.py -k another",
+        command="pytest tests/acceptance/platform/test_2_pipelines.py -k another",
     )
 
 
 def begun(platform: Checkout, run: str, step: str) -> bool:
     """Whether the pod of a run's step runs, or has run."""
-    pods = ("-n", f"team-{TEAM}", "get", "pods", "-l", f"workflows.argoproj.io/workflow={run}", "-o")
+    pods = (*NAMESPACE, "get", "pods", "-l", f"workflows.argoproj.io/workflow={run}", "-o")
     states = r'jsonpath={range .items[*]}{.metadata.name} {.status.phase}{"\n"}{end}'
     return bool(re.search(rf"-{step}-\d+ (Running|Succeeded)", platform.kubectl("local", *pods, states)))
 

@@ -1,0 +1,1 @@
+"""Acceptance tests: what a user does, by the commands that a user has."""

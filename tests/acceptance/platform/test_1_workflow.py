@@ -1,0 +1,20 @@
+"""The workflow example for GitHub Actions does what it says: its commands run here, in order."""
+
+from tests.acceptance.platform.workflow import WORKFLOW, commands
+from tests.checkout import Checkout
+
+
+def test_every_command_of_the_workflow_runs(platform: Checkout) -> None:
+    """Those of the job `up` brought the environment up from a clean checkout; those of `preview` succeed on it."""
+    assert commands("up")
+    assert commands("preview")
+    for command in commands("preview"):
+        platform.shell(command, ENVIRONMENT="local", CI="true")
+
+
+def test_a_pull_request_previews_and_main_is_brought_up() -> None:
+    """The triggers and the jobs' conditions belong together."""
+    assert set(WORKFLOW[True]) == {"pull_request", "push"}
+    assert WORKFLOW[True]["push"]["branches"] == ["main"]
+    assert WORKFLOW["jobs"]["preview"]["if"] == "github.event_name == 'pull_request'"
+    assert WORKFLOW["jobs"]["up"]["if"] == "github.event_name == 'push'"
