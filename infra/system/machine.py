@@ -17,6 +17,9 @@ _KERNEL = (5, 13)  # for nftables: Kubernetes 1.36, pkg/util/kernel, NFTablesKub
 _CONTROLLERS = {1: {"cpu", "cpuacct", "cpuset", "memory"}, 2: {"cpu", "cpuset", "memory", "pids"}}
 """By the version of cgroups: what the kubelet does not go without (Kubernetes 1.36, pkg/kubelet/cm)."""
 
+_MEASURED = {"ext2", "ext3", "ext4", "xfs"}
+"""Kinds of file systems whose space the kubelet finds out without further ado (cAdvisor 0.56, fs/vfs)."""
+
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Condition:
@@ -56,6 +59,14 @@ def conditions() -> Iterator[Condition]:
         yield _feature("overlay", lambda: "\toverlay\n" in (_PROC / "filesystems").read_text())
         yield _feature("br_netfilter", (_PROC / "sys/net/bridge/bridge-nf-call-iptables").exists)
         yield _cgroups()
+
+
+def measured(folder: Path) -> bool:
+    """Whether a kubelet that has its files in a folder can say how much space is left."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts = (line.split(" - ") for line in (_PROC / "self/mountinfo").read_text().splitlines())
+    return any(mount.split()[2] == number and source.split()[0] in _MEASURED for mount, source in mounts)
 
 
 def _kernel() -> Condition:

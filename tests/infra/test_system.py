@@ -403,3 +403,18 @@ def test_a_module_that_is_not_loaded_is_loaded_as_root(debian: Machine) -> None:
     debian.is_user(0)
     assert system.no_real_node() is None
     assert file.exists()
+
+
+@pytest.mark.parametrize(("kind", "measured"), [("ext4", True), ("xfs", True), ("9p", False), ("overlay", False)])
+def test_space_is_told_of_file_systems_that_the_kubelet_knows(
+    debian: Machine, tmp_path: Path, kind: str, *, measured: bool
+) -> None:
+    """It does not start where it is to tell the space of others; what else is mounted does not matter."""
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    lines = (
+        f"21 1 {number} / / rw,relatime shared:1 - {kind} /dev/root rw",
+        "22 21 0:99 / /other rw - ext4 /dev/b rw",
+    )
+    debian.file(debian.proc / "self/mountinfo", "\n".join(lines))
+    assert system.measured(tmp_path) is measured

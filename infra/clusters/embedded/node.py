@@ -64,8 +64,11 @@ def processes(at: Layout) -> dict[str, Process]:
     }
 
 
-def files(at: Layout, plugins: Path) -> dict[Path, str]:
-    """Path to content of the files that the processes read. plugins: the folder of the CNI plugins."""
+def files(at: Layout, plugins: Path, *, measured: bool) -> dict[Path, str]:
+    """Path to content of the files that the processes read.
+
+    plugins: the folder of the CNI plugins. measured: whether the kubelet can say how much space is left.
+    """
     containerd = jinja2.Template(
         Path(__file__).with_name("containerd.toml.j2").read_text(),
         variable_start_string="<<",
@@ -82,7 +85,7 @@ def files(at: Layout, plugins: Path) -> dict[Path, str]:
         ),
         config(at, "net.d/10-kiban.conflist"): json.dumps(_network(at), indent=2),
         config(at, "resolv.conf"): "",  # the node has no route outside; its pods' own has the cluster's DNS
-        config(at, "kubelet.yaml"): yaml.safe_dump(_kubelet(at), sort_keys=False),
+        config(at, "kubelet.yaml"): yaml.safe_dump(_kubelet(at, measured=measured), sort_keys=False),
         config(at, "kube-proxy.yaml"): yaml.safe_dump(_proxy(at), sort_keys=False),
     }
 
@@ -130,7 +133,7 @@ def _network(at: Layout) -> dict[str, object]:
     }
 
 
-def _kubelet(at: Layout) -> dict[str, object]:
+def _kubelet(at: Layout, *, measured: bool) -> dict[str, object]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -150,9 +153,9 @@ def _kubelet(at: Layout) -> dict[str, object]:
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{cgroup(at.folder)}",
         "enforceNodeAllocatable": [],  # it shares the machine: nothing is reserved, pods are not capped as a whole
-        "localStorageCapacityIsolation": False,
+        "localStorageCapacityIsolation": measured,  # without, it has no figures of volumes, and evicts nothing
         "failSwapOn": False,
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "evictionHard": {"memory.available": "100Mi"},  # not for space, which begins with images: as below
         "imageGCHighThresholdPercent": 100,  # never: an image built here cannot be pulled again
         "imageGCLowThresholdPercent": 99,
         "syncFrequency": "2s",  # how soon a changed Secret is seen in a pod; by default up to two minutes

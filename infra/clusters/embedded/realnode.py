@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from infra import images, toolchain
+from infra import images, system, toolchain
 from infra.clusters import files
 from infra.clusters.embedded import addons, enclosure, node, placement, processes
 from infra.clusters.embedded.api import Api, Object, Refused
@@ -31,7 +31,7 @@ class RealNode:
 
     def prepare(self, plugins: Path) -> None:
         """Write what its processes read, and make its cgroup. plugins: the folder of the CNI plugins."""
-        for path, content in node.files(self._at, plugins).items():
+        for path, content in node.files(self._at, plugins, measured=system.measured(self._at.folder)).items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.replace(path, content)
         node.programs(self._at).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from infra.clusters.embedded.record import Record
 
 NETWORK = Namespace(path=Path("/run/kiban/one-0a"), link="kiban0a", host="198.19.0.1", address="198.19.0.2")
 AT = Layout(folder=Path("/c"), network=NETWORK, services="10.96.0.0/16", pods="10.244.0.0/16")
-FILES = {path.name: content for path, content in node.files(AT, Path("/usr/lib/cni")).items()}
+FILES = {path.name: content for path, content in node.files(AT, Path("/usr/lib/cni"), measured=True).items()}
 
 
 def test_containerd_finds_the_pinned_shim_and_keeps_to_its_places() -> None:
