@@ -45,9 +45,10 @@ MODEL_VERSION = "kiban.dev/model-version"
 CANARY_HEADER = "x-canary-version"
 """Of answers that a canary gave."""
 REQUEST_LOG_PORT = 8080
+_AGENT_IMAGE = "docker.io/kserve/agent:v0.20.0"
 _IMAGES = (
     "docker.io/kserve/kserve-controller:v0.20.0",
-    "docker.io/kserve/agent:v0.20.0",
+    _AGENT_IMAGE,
     "docker.io/kserve/storage-initializer:v0.20.0",
     "quay.io/brancz/kube-rbac-proxy:v0.18.0",
 )
@@ -288,6 +289,7 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
         "priorityClassName": args.priority,
         "storeSecret": STORE_SECRET,
         "gatewayNamespace": _gateway.NAMESPACE if args.gateway else "",
+        "agentImage": _AGENT_IMAGE,
         "requestLog": {
             "image": CLIENT_IMAGE,
             "script": (script := (_SCRIPTS / "request_log.py").read_text()),

@@ -110,28 +110,28 @@ def test_both_versions_answer_to_the_models_name(rendered: dict[str, list[Object
 
 @pytest.mark.parametrize("name", ["digits", "digits-canary", "large", "voices"])
 def test_a_models_pods_meet_pod_security_and_have_bounds(rendered: dict[str, list[Object]], name: str) -> None:
-    """`restricted`, with what KServe copies to its agent; no token; requests and limits."""
+    """`restricted`; no token; requests and limits."""
     predictor = named(rendered["queued"], "InferenceService", name)["spec"]["predictor"]
     assert predictor["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert predictor["securityContext"]["runAsUser"] > 0
     assert predictor["automountServiceAccountToken"] is False
-    own = predictor["model"]["securityContext"]
-    assert (own["allowPrivilegeEscalation"], own["capabilities"], own["readOnlyRootFilesystem"]) == (
-        False,
-        {"drop": ["ALL"]},
-        True,
-    )
-    resources = predictor["model"]["resources"]
-    for resource in ("cpu", "memory"):
-        assert resource in resources["requests"]
-        assert resource in resources["limits"]
+    for container in (predictor["model"], *predictor["containers"]):
+        own = container["securityContext"]
+        assert (own["allowPrivilegeEscalation"], own["capabilities"], own["readOnlyRootFilesystem"]) == (
+            False,
+            {"drop": ["ALL"]},
+            True,
+        )
+        for resource in ("cpu", "memory"):
+            assert resource in container["resources"]["requests"]
+            assert resource in container["resources"]["limits"]
 
 
 def test_a_server_outlives_the_agent_before_it(rendered: dict[str, list[Object]]) -> None:
-    """The agent lets requests in for 30 s after its end was asked for (KServe 0.20, cmd/agent)."""
+    """The agent ends once nobody has called it for 30 s (KServe 0.20, cmd/agent), else it is ended with the pod."""
     predictor = named(rendered["queued"], "InferenceService", "digits")["spec"]["predictor"]
     lasting = predictor["model"]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert 30 < lasting < predictor["terminationGracePeriodSeconds"]
+    assert 30 < lasting == predictor["terminationGracePeriodSeconds"]
     assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
@@ -157,12 +157,45 @@ def test_everything_of_a_model_says_whose_and_which_it_is(rendered: dict[str, li
     assert wanted.items() <= budget["metadata"]["labels"].items()
 
 
+@pytest.mark.parametrize("name", ["digits", "voices"])
+def test_an_agent_ends_at_once_when_nothing_listens_behind_it(rendered: dict[str, list[Object]], name: str) -> None:
+    """Else it answers 502 on connections that are kept to it. While a server starts, and may take long, it waits."""
+    predictor = named(rendered["queued"], "InferenceService", name)["spec"]["predictor"]
+    (agent,) = predictor["containers"]
+    assert agent["name"] == "agent"  # KServe adds its own where there is none of this name
+    for probe in ("startupProbe", "livenessProbe"):
+        assert agent[probe]["tcpSocket"] == {"port": 8080}
+        assert agent[probe]["periodSeconds"] == 1
+    assert agent["livenessProbe"]["failureThreshold"] == agent["livenessProbe"]["terminationGracePeriodSeconds"] == 1
+    assert agent["startupProbe"]["failureThreshold"] >= 3600
+
+
+@pytest.mark.parametrize("name", ["digits", "voices"])
+def test_an_agent_is_ready_when_its_server_is(rendered: dict[str, list[Object]], name: str) -> None:
+    """It is asked what the server is asked, and asks the server."""
+    predictor = named(rendered["queued"], "InferenceService", name)["spec"]["predictor"]
+    (agent,) = predictor["containers"]
+    (env,) = agent["env"]
+    asked = predictor["model"]["readinessProbe"]["httpGet"]
+    assert env["name"] == "SERVING_READINESS_PROBE"
+    assert json.loads(env["value"])["httpGet"] == asked | {"scheme": "HTTP"}
+    assert agent["readinessProbe"]["httpGet"] == {
+        "path": asked["path"],
+        "port": 9081,
+        "httpHeaders": [{"name": "K-Network-Probe", "value": "queue"}],
+    }
+
+
 def test_requests_are_logged_with_model_and_version(rendered: dict[str, list[Object]]) -> None:
-    """The agent sends the annotations that it is told to, and they are there."""
-    predictor = named(rendered["queued"], "InferenceService", "digits")["spec"]["predictor"]
-    assert predictor["logger"]["url"] == "http://request-log.team-vision.svc:8080"
-    for annotation in predictor["logger"]["metadataAnnotations"]:
-        assert annotation in predictor["annotations"]
+    """To the team's log."""
+    predictor = named(rendered["queued"], "InferenceService", "digits-canary")["spec"]["predictor"]
+    assert predictor["logger"] == {"mode": "all"}
+    assert {
+        "--log-url=http://request-log.team-vision.svc:8080",
+        "--log-mode=all",
+        "--inference-service=digits-canary",
+        "--metadata-annotations=kiban.dev/model=digits,kiban.dev/model-version=4",
+    } <= set(predictor["containers"][0]["args"])
 
 
 def test_what_scales_has_a_target_and_what_does_not_has_no_autoscaler(rendered: dict[str, list[Object]]) -> None:
@@ -245,7 +278,7 @@ def test_the_gateway_reaches_models_and_nothing_else_of_a_team(rendered: dict[st
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"agentDrainSeconds": 30}, "agentDrainSeconds"),
+        ({"drainSeconds": 30}, "drainSeconds"),
         ({"surprise": 1}, "surprise"),
         ({"priorityClassName": ""}, "priorityClassName"),
     ],
