@@ -35,7 +35,7 @@ def test_a_foreign_program_composes_two_components(checkout: Checkout, tmp_path:
     (tmp_path / "Pulumi.yaml").write_text(PROJECT)
     (tmp_path / "__main__.py").write_text(PROGRAM)
     (tmp_path / "state").mkdir()
-    checkout.run("cluster", "up", "foreign", "--env", "local")
+    checkout.run("cluster", "up", "foreign")
     try:
         done = checkout.shell(f"""
             eval "$(./kiban env local --on foreign)"

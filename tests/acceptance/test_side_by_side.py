@@ -20,14 +20,14 @@ def test_two_clusters_and_the_same_one_twice(checkout: Checkout, record: Record)
     names = ("one", "two")
     try:
         for name in names:
-            checkout.run("cluster", "up", name, "--env", "local")
+            checkout.run("cluster", "up", name)
         first = {name: processes(checkout, name) for name in names}
         assert not set(first["one"].values()) & set(first["two"].values())
         checkout.kubectl("one", "create", "configmap", "only-here")
         listed = checkout.kubectl("two", "get", "configmaps", "-o", "name")
         assert "only-here" not in listed
         for name in names:
-            checkout.run("cluster", "up", name, "--env", "local")
+            checkout.run("cluster", "up", name)
         assert {name: processes(checkout, name) for name in names} == first
         checkout.run("cluster", "down", "one")
         assert processes(checkout, "two") == first["two"]
