@@ -28,7 +28,7 @@ _HTTP, _HTTPS = 80, 443
 _SHIFT = 10_000
 """Envoy listens on a privileged port plus so much (Envoy Gateway 1.9)."""
 MODEL_PORTS = (8080, 9081)
-"""Where a model's pod listens: its server, and KServe's agent before it."""
+"""Where a model's pod listens: its server, and the agent before it."""
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
 

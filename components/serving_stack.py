@@ -45,10 +45,9 @@ MODEL_VERSION = "kiban.dev/model-version"
 CANARY_HEADER = "x-canary-version"
 """Of answers that a canary gave."""
 REQUEST_LOG_PORT = 8080
-_AGENT_IMAGE = "docker.io/kserve/agent:v0.20.0"
 _IMAGES = (
     "docker.io/kserve/kserve-controller:v0.20.0",
-    _AGENT_IMAGE,
+    "docker.io/kserve/agent:v0.20.0",
     "docker.io/kserve/storage-initializer:v0.20.0",
     "quay.io/brancz/kube-rbac-proxy:v0.18.0",
 )
@@ -289,11 +288,10 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
         "priorityClassName": args.priority,
         "storeSecret": STORE_SECRET,
         "gatewayNamespace": _gateway.NAMESPACE if args.gateway else "",
-        "agentImage": _AGENT_IMAGE,
+        "agent": {"image": CLIENT_IMAGE, **_script("agent.py")},
         "requestLog": {
             "image": CLIENT_IMAGE,
-            "script": (script := (_SCRIPTS / "request_log.py").read_text()),
-            "digest": hashlib.sha256(script.encode()).hexdigest()[:10],
+            **_script("request_log.py"),
             "endpoint": store.endpoint,
             "region": store.region,
             "port": REQUEST_LOG_PORT,
@@ -318,6 +316,11 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
             for team in served
         ],
     }
+
+
+def _script(name: str) -> dict[str, str]:
+    script = (_SCRIPTS / name).read_text()
+    return {"script": script, "digest": hashlib.sha256(script.encode()).hexdigest()[:10]}
 
 
 def canaries(models: Sequence[Model], teams: Sequence[Team]) -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
 """Writes what models were asked and answered to the team's bucket, a line of JSON a request.
 
-Runs in a pod. KServe's agent beside each model posts two CloudEvents a request, of types
-`org.kubeflow.serving.inference.request` and `.response`, with one id (KServe 0.20, pkg/logger). A request that failed
-has no response event: its line is written after PATIENCE, with null. A line's id is what the caller knows: that of the
-V2 request, else of the response, else the event's.
+Runs in a pod. The agent before each model posts lines of JSON (agent.py): an event's id, time, model, version, and what
+was asked and answered as text; the answer is null where the request failed. A line's id is what the caller knows: that
+of the V2 request, else of the response, else the event's.
 Files: s3://BUCKET/requests/MODEL/YYYY/MM/DD/HHMMSS-UNIQUE.jsonl.
 """
 # ruff: noqa: INP001 - a program of its own
@@ -22,70 +21,33 @@ from typing import Any
 
 FLUSH_SECONDS = 5.0
 FLUSH_LINES = 1000
-PATIENCE = 60.0
-"""Seconds for a response to follow its request."""
 MOST = 20_000
 """Requests that are kept while the object store is away; of more, the oldest are lost, and counted."""
-REQUEST = "org.kubeflow.serving.inference.request"
-RESPONSE = "org.kubeflow.serving.inference.response"
 
 Line = dict[str, Any]
 
 
 class Log:
-    """Joins requests with responses and keeps the lines until they are written."""
+    """Keeps the lines until they are written."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], tuple[float, Line]] = {}
-        self._early: dict[tuple[str, str], tuple[float, Any]] = {}
         self._done: collections.deque[tuple[str, Line]] = collections.deque()
         self.full = threading.Event()
         self.counts = collections.Counter({"lines": 0, "lost": 0, "unanswered": 0})
 
-    def take(self, headers: dict[str, str], body: bytes, now: float) -> None:
-        """Take one event. headers: lower-case. Raises ValueError for what is none of a model's."""
-        kind, service = headers.get("ce-type"), headers.get("ce-inferenceservicename", "")
-        if kind not in (REQUEST, RESPONSE) or not service or not headers.get("ce-id"):
-            raise ValueError(f"type {kind!r}")
-        key = (service, headers["ce-id"])
-        content = _content(body)
+    def take(self, body: bytes) -> None:
+        """Take lines of an agent. Raises ValueError, and takes none, where one is none."""
+        lines = [_line(json.loads(each)) for each in body.splitlines()]
         with self._lock:
-            if kind == REQUEST:
-                if not body:
-                    return  # a GET: of metadata or health
-                labels = json.loads(headers.get("ce-annotations", "{}"))
-                line = {
-                    "id": key[1],
-                    "time": headers.get("ce-time") or _rfc3339(now),
-                    "model": labels.get("kiban.dev/model", service.removesuffix("-canary")),
-                    "version": labels.get("kiban.dev/model-version", ""),
-                    "request": content,
-                    "response": None,
-                }
-                if key in self._early:
-                    self._finish(line, self._early.pop(key)[1])
-                else:
-                    self._open[key] = (now, line)
-            elif key in self._open:
-                self._finish(self._open.pop(key)[1], content)
-            else:
-                self._early[key] = (now, content)  # the agent's workers send in any order
+            self._done.extend((line["model"], line) for line in lines)
+            self.counts["unanswered"] += sum(line["response"] is None for line in lines)
             self._bound()
-
-    def expire(self, now: float) -> None:
-        """Give up waiting for what has waited too long."""
-        with self._lock:
-            for key in [key for key, (since, _) in self._open.items() if since + PATIENCE <= now]:
-                self.counts["unanswered"] += 1
-                self._finish(self._open.pop(key)[1], None)
-            for key in [key for key, (since, _) in self._early.items() if since + PATIENCE <= now]:
-                del self._early[key]
+            if len(self._done) >= FLUSH_LINES:
+                self.full.set()
 
     def batches(self, *, everything: bool = False) -> dict[str, list[Line]]:
-        """Model to its lines, which are no longer kept here. everything: also those without a response yet."""
-        if everything:
-            self.expire(float("inf"))
+        """Model to its lines, which are no longer kept here; of many some, if not everything."""
         made: dict[str, list[Line]] = {}
         with self._lock:
             for _ in range(len(self._done) if everything else min(len(self._done), FLUSH_LINES)):
@@ -101,35 +63,28 @@ class Log:
             self._done.extendleft((model, line) for line in reversed(lines))
             self._bound()
 
-    def _finish(self, line: Line, response: Any) -> None:  # noqa: ANN401 - any JSON
-        line["response"] = response
-        for said in (line["request"], response):
-            if isinstance(said, dict) and said.get("id"):
-                line["id"] = str(said["id"])
-                break
-        self._done.append((line["model"], line))
-        if len(self._done) >= FLUSH_LINES:
-            self.full.set()
-
     def _bound(self) -> None:
         while len(self._done) > MOST:
             self._done.popleft()
             self.counts["lost"] += 1
-        for kept in (self._open, self._early):
-            while len(kept) > MOST:
-                del kept[next(iter(kept))]
-                self.counts["lost"] += 1
 
 
-def _content(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+def _line(given: Any) -> Line:  # noqa: ANN401 - any JSON
+    """What is written of an agent's line."""
     try:
-        return json.loads(body)
+        line = {key: given[key] for key in ("time", "model", "version")}
+        request, response = (None if given[key] is None else _content(given[key]) for key in ("request", "response"))
+        known = (said["id"] for said in (request, response) if isinstance(said, dict) and said.get("id"))
+        return {"id": str(next(known, given["event"])), **line, "request": request, "response": response}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{error!r} of {str(given)[:100]}") from None
+
+
+def _content(text: str) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return json.loads(text)
     except ValueError:
-        return body.decode(errors="replace")
-
-
-def _rfc3339(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat().replace("+00:00", "Z")
+        return text
 
 
 def key(model: str, now: float, unique: str) -> str:
@@ -150,7 +105,6 @@ class Writer(threading.Thread):
         """Write until it is to end."""
         while not self._ending.is_set():
             self._log.full.wait(FLUSH_SECONDS)
-            self._log.expire(time.time())
             if not self.write(self._log.batches()):
                 self._ending.wait(FLUSH_SECONDS)
         self.write(self._log.batches(everything=True))
@@ -188,9 +142,9 @@ def server(log: Log, port: int) -> http.server.ThreadingHTTPServer:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             try:
-                log.take({name.lower(): value for name, value in self.headers.items()}, body, time.time())
+                log.take(body)
             except ValueError as error:
-                self._answer(400, f"no event of a model: {error}\n")
+                self._answer(400, f"no lines of an agent: {error}\n")
             else:
                 self._answer(200, "")
 

@@ -11,6 +11,7 @@ import yaml
 
 from components._object_store import Store
 from components.gpu_node_pools import GpuPool
+from components.scripts import agent
 from components.serving_stack import Canary, Model, Replicas, ServingStackArgs, models_values
 from components.tenancy import Team
 from tests.charts.policies import reaches
@@ -127,11 +128,11 @@ def test_a_models_pods_meet_pod_security_and_have_bounds(rendered: dict[str, lis
             assert resource in container["resources"]["limits"]
 
 
-def test_a_server_outlives_the_agent_before_it(rendered: dict[str, list[Object]]) -> None:
-    """The agent ends once nobody has called it for 30 s (KServe 0.20, cmd/agent), else it is ended with the pod."""
+def test_a_server_ends_when_its_agents_callers_have_left(rendered: dict[str, list[Object]]) -> None:
+    """The agent says when, and has more time than it gives to idle ones (components/scripts/agent.py)."""
     predictor = named(rendered["queued"], "InferenceService", "digits")["spec"]["predictor"]
-    lasting = predictor["model"]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert 30 < lasting == predictor["terminationGracePeriodSeconds"]
+    assert predictor["model"]["lifecycle"]["preStop"]["httpGet"] == {"path": "/drained", "port": 9081}
+    assert predictor["terminationGracePeriodSeconds"] > agent.MOST + agent.LEAST
     assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
@@ -158,44 +159,33 @@ def test_everything_of_a_model_says_whose_and_which_it_is(rendered: dict[str, li
 
 
 @pytest.mark.parametrize("name", ["digits", "voices"])
-def test_an_agent_ends_at_once_when_nothing_listens_behind_it(rendered: dict[str, list[Object]], name: str) -> None:
-    """Else it answers 502 on connections that are kept to it. While a server starts, and may take long, it waits."""
+def test_a_pod_is_ready_when_its_server_answers_through_the_agent(rendered: dict[str, list[Object]], name: str) -> None:
+    """Asked every second: the kubelet takes longer to see that a server was killed."""
     predictor = named(rendered["queued"], "InferenceService", name)["spec"]["predictor"]
-    (agent,) = predictor["containers"]
-    assert agent["name"] == "agent"  # KServe adds its own where there is none of this name
-    for probe in ("startupProbe", "livenessProbe"):
-        assert agent[probe]["tcpSocket"] == {"port": 8080}
-        assert agent[probe]["periodSeconds"] == 1
-    assert agent["livenessProbe"]["failureThreshold"] == agent["livenessProbe"]["terminationGracePeriodSeconds"] == 1
-    assert agent["startupProbe"]["failureThreshold"] >= 3600
-
-
-@pytest.mark.parametrize("name", ["digits", "voices"])
-def test_an_agent_is_ready_when_its_server_is(rendered: dict[str, list[Object]], name: str) -> None:
-    """It is asked what the server is asked, and asks the server."""
-    predictor = named(rendered["queued"], "InferenceService", name)["spec"]["predictor"]
-    (agent,) = predictor["containers"]
-    (env,) = agent["env"]
-    asked = predictor["model"]["readinessProbe"]["httpGet"]
-    assert env["name"] == "SERVING_READINESS_PROBE"
-    assert json.loads(env["value"])["httpGet"] == asked | {"scheme": "HTTP"}
-    assert agent["readinessProbe"]["httpGet"] == {
-        "path": asked["path"],
-        "port": 9081,
-        "httpHeaders": [{"name": "K-Network-Probe", "value": "queue"}],
-    }
+    (container,) = predictor["containers"]
+    assert container["name"] == "agent"  # KServe adds its own where there is none of this name
+    probe = container["readinessProbe"]
+    assert probe["httpGet"] == predictor["model"]["readinessProbe"]["httpGet"] | {"port": 9081}
+    assert probe["periodSeconds"] == probe["failureThreshold"] == 1
 
 
 def test_requests_are_logged_with_model_and_version(rendered: dict[str, list[Object]]) -> None:
-    """To the team's log."""
-    predictor = named(rendered["queued"], "InferenceService", "digits-canary")["spec"]["predictor"]
-    assert predictor["logger"] == {"mode": "all"}
-    assert {
-        "--log-url=http://request-log.team-vision.svc:8080",
-        "--log-mode=all",
-        "--inference-service=digits-canary",
-        "--metadata-annotations=kiban.dev/model=digits,kiban.dev/model-version=4",
-    } <= set(predictor["containers"][0]["args"])
+    """To the team's log, by the agent's program, of which another makes new pods."""
+    objects = rendered["queued"]
+    predictor = named(objects, "InferenceService", "digits-canary")["spec"]["predictor"]
+    assert predictor["logger"] == {"mode": "all"}  # else the Service leads past the agent
+    (container,) = predictor["containers"]
+    assert {each["name"]: each["value"] for each in container["env"]} == {
+        "PORT": "9081",
+        "SERVER_PORT": "8080",
+        "LOG_URL": "http://request-log.team-vision.svc:8080",
+        "MODEL": "digits",
+        "VERSION": "4",
+    }
+    assert named(objects, "ConfigMap", "agent")["data"] == {"agent.py": Path(agent.__file__).read_text()}
+    assert {"name": "agent", "configMap": {"name": "agent"}} in predictor["volumes"]
+    assert predictor["annotations"]["kiban.dev/script"] == values()["agent"]["digest"]
+    assert of(objects, "ConfigMap") >= {("team-vision", "agent"), ("team-sound", "agent")}
 
 
 def test_what_scales_has_a_target_and_what_does_not_has_no_autoscaler(rendered: dict[str, list[Object]]) -> None:
@@ -278,7 +268,7 @@ def test_the_gateway_reaches_models_and_nothing_else_of_a_team(rendered: dict[st
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"drainSeconds": 30}, "drainSeconds"),
+        ({"drainSeconds": 10}, "drainSeconds"),
         ({"surprise": 1}, "surprise"),
         ({"priorityClassName": ""}, "priorityClassName"),
     ],

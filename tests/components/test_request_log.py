@@ -1,4 +1,4 @@
-"""The request log: what KServe's agent posts, joined and written to a real object store. Executed as a process."""
+"""The request log: what agents post is written to a real object store. Executed as a process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from components.scripts import request_log
-from components.scripts.request_log import PATIENCE, REQUEST, RESPONSE, Log, key
+from components.scripts.request_log import Log, key
 from infra import toolchain
 from infra.clusters.waiting import until
 
@@ -25,32 +25,23 @@ ASKED = {"id": "r-1", "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP6
 ANSWERED = {"model_name": "digits", "id": "r-1", "outputs": []}
 
 
-def event(kind: str, number: str, service: str = "digits", **more: str) -> dict[str, str]:
-    """Return the headers of a CloudEvent in binary mode, as the agent of KServe 0.20 sends it."""
-    return {
-        "ce-type": kind,
-        "ce-id": number,
-        "ce-inferenceservicename": service,
-        "ce-time": "2026-01-02T03:04:05Z",
-        "ce-annotations": json.dumps({"kiban.dev/model": "digits", "kiban.dev/model-version": "3"}),
-        "content-type": "application/json",
-        **more,
-    }
+def line(number: str, request: object = ASKED, response: object = ANSWERED, model: str = "digits") -> bytes:
+    """Return a line as the agent before a model sends it."""
+    said = {"event": number, "time": "2026-01-02T03:04:05Z", "model": model, "version": "3"}
+    texts = {"request": json.dumps(request), "response": None if response is None else json.dumps(response)}
+    return json.dumps(said | texts).encode() + b"\n"
 
 
-def taken(*events: tuple[dict[str, str], Any]) -> list[dict[str, Any]]:
-    """Return the lines of some events."""
+def taken(*given: bytes) -> list[dict[str, Any]]:
+    """Return what is written of some lines."""
     log = Log()
-    for headers, body in events:
-        log.take(headers, json.dumps(body).encode(), 0.0)
+    log.take(b"".join(given))
     return log.batches().get("digits", [])
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_request_and_its_response_are_one_line(*, turned: bool) -> None:
-    """The agent's workers send them in any order."""
-    both = [(event(REQUEST, "e"), ASKED), (event(RESPONSE, "e"), ANSWERED)]
-    assert taken(*(reversed(both) if turned else both)) == [
+def test_a_request_and_its_response_are_one_line() -> None:
+    """As JSON where they are that."""
+    assert taken(line("e")) == [
         {
             "id": "r-1",
             "time": "2026-01-02T03:04:05Z",
@@ -60,17 +51,8 @@ def test_a_request_and_its_response_are_one_line(*, turned: bool) -> None:
             "response": ANSWERED,
         }
     ]
-
-
-def test_requests_of_two_pods_with_one_id_are_not_mixed() -> None:
-    """A model and its canary, say."""
-    lines = taken(
-        (event(REQUEST, "e"), ASKED),
-        (event(REQUEST, "e", "digits-canary"), ASKED | {"id": "r-2"}),
-        (event(RESPONSE, "e", "digits-canary"), ANSWERED | {"id": "r-2"}),
-        (event(RESPONSE, "e"), ANSWERED),
-    )
-    assert [(line["request"]["id"], line["response"]["id"]) for line in lines] == [("r-2", "r-2"), ("r-1", "r-1")]
+    (text,) = taken(line("e").replace(rb'"{\"id\": \"r-1\"', rb'"no {\"id\": \"r-1\"', 1))
+    assert text["request"].startswith("no {")
 
 
 @pytest.mark.parametrize(
@@ -79,23 +61,30 @@ def test_requests_of_two_pods_with_one_id_are_not_mixed() -> None:
         (ASKED, ANSWERED | {"id": "other"}, "r-1"),
         ({"inputs": []}, ANSWERED, "r-1"),
         ({"inputs": []}, {"outputs": []}, "event"),
+        ([1], None, "event"),
     ],
 )
-def test_a_lines_id_is_what_the_caller_knows(request_body: Any, response_body: Any, known: str) -> None:  # noqa: ANN401
+def test_a_lines_id_is_what_the_caller_knows(request_body: object, response_body: object, known: str) -> None:
     """Labels come later by that id."""
-    (line,) = taken((event(REQUEST, "event"), request_body), (event(RESPONSE, "event"), response_body))
-    assert line["id"] == known
+    (written,) = taken(line("event", request_body, response_body))
+    assert written["id"] == known
 
 
-def test_a_request_without_a_response_is_written_after_a_while() -> None:
-    """One that failed has none."""
+def test_a_request_that_failed_has_no_response_and_is_counted() -> None:
+    """Also for who looks at the metrics."""
     log = Log()
-    log.take(event(REQUEST, "e"), json.dumps(ASKED).encode(), 100.0)
-    log.expire(100.0 + PATIENCE - 1)
-    assert log.batches() == {}
-    log.expire(100.0 + PATIENCE)
-    assert log.batches()["digits"][0]["response"] is None
+    log.take(line("e", response=None) + line("f"))
+    assert [each["response"] for each in log.batches()["digits"]] == [None, ANSWERED]
     assert log.counts["unanswered"] == 1
+
+
+@pytest.mark.parametrize("given", [b"no JSON", b"[]", b"{}", line("e").replace(b'"version"', b'"vision"')])
+def test_of_a_body_with_a_line_that_is_none_nothing_is_taken(given: bytes) -> None:
+    """Whoever sent it is told."""
+    log = Log()
+    with pytest.raises(ValueError, match=r".+"):
+        log.take(line("e") + given)
+    assert log.batches() == {}
 
 
 def test_more_than_can_be_kept_is_lost_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +92,8 @@ def test_more_than_can_be_kept_is_lost_and_counted(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(request_log, "MOST", 2)
     log = Log()
     for number in "abc":
-        log.take(event(REQUEST, number), json.dumps({"id": number}).encode(), 0.0)
-        log.take(event(RESPONSE, number), b"{}", 0.0)
-    assert [line["id"] for line in log.batches()["digits"]] == ["b", "c"]
+        log.take(line(number, {"id": number}))
+    assert [each["id"] for each in log.batches()["digits"]] == ["b", "c"]
     assert log.counts["lost"] == 1
 
 
@@ -153,7 +141,7 @@ def answers(port: int) -> bool:
 
 
 def test_at_its_end_the_program_writes_what_it_has(store: Any) -> None:  # noqa: ANN401
-    """Also a request that has no response yet; and what is no event is refused."""
+    """And what is no line is refused."""
     port = free_port()
     program = subprocess.Popen(
         [sys.executable, str(Path(request_log.__file__))],
@@ -173,9 +161,8 @@ def test_at_its_end_the_program_writes_what_it_has(store: Any) -> None:  # noqa:
         until(lambda: answers(port), seconds=10, what="the request log to answer")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             for number in range(30):
-                client.post("/", headers=event(REQUEST, f"e-{number}"), json=ASKED | {"id": f"r-{number}"})
-                client.post("/", headers=event(RESPONSE, f"e-{number}"), json=ANSWERED | {"id": f"r-{number}"})
-            client.post("/", headers=event(REQUEST, "late"), json=ASKED | {"id": "late"})
+                client.post("/", content=line(f"e-{number}", ASKED | {"id": f"r-{number}"}))
+            client.post("/", content=line("e", ASKED | {"id": "failed"}, None))
             assert client.post("/", json={}).status_code == httpx.codes.BAD_REQUEST
             assert client.get("/healthz").status_code == httpx.codes.OK
         program.send_signal(signal.SIGTERM)
@@ -185,9 +172,9 @@ def test_at_its_end_the_program_writes_what_it_has(store: Any) -> None:  # noqa:
         program.wait()
     found = store.list_objects_v2(Bucket="vision", Prefix="requests/digits/")["Contents"]
     lines = [
-        json.loads(line)
+        json.loads(written)
         for each in found
-        for line in store.get_object(Bucket="vision", Key=each["Key"])["Body"].read().decode().splitlines()
+        for written in store.get_object(Bucket="vision", Key=each["Key"])["Body"].read().decode().splitlines()
     ]
-    assert {line["id"] for line in lines} == {f"r-{number}" for number in range(30)} | {"late"}
-    assert [line["id"] for line in lines if line["response"] is None] == ["late"]
+    assert {each["id"] for each in lines} == {f"r-{number}" for number in range(30)} | {"failed"}
+    assert [each["id"] for each in lines if each["response"] is None] == ["failed"]
