@@ -24,7 +24,7 @@ ROUNDS, SECONDS = 5, 5
 GIVEN = ("nodeName", "nodeSelector", "tolerations", "priority", "preemptionPolicy", "schedulerName", "dnsPolicy")
 """Fields of a pod that the cluster fills in."""
 LOAD = """
-    import concurrent.futures, http.client, json, statistics, time
+    import concurrent.futures, http.client, json, socket, statistics, time
     tensor = {{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": [float(each % 17) for each in range(64)]}}
     body, kind = json.dumps({{"inputs": [tensor]}}), {{"Content-Type": "application/json"}}
 
@@ -46,6 +46,8 @@ LOAD = """
 
     servers, found = {servers}, {{}}
     for host, port in servers.values():
+        while socket.socket().connect_ex((host, port)):  # until NetworkPolicies know the pod
+            time.sleep(0.1)
         load(host, port, 4, 2)
     for turn in range({rounds}):
         for connections in (1, 8):
