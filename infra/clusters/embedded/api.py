@@ -62,6 +62,10 @@ class Api:
         answer: Object = json.loads(self._send("GET", path, None, {"Accept": accept}))
         return answer
 
+    def text(self, path: str) -> str:
+        """What is not JSON: `/metrics`."""
+        return self._send("GET", path, None, {}).decode()
+
     def metadata(self, path: str) -> list[Object]:
         """The `metadata` of every object of a list."""
         return [item["metadata"] for item in self.get(path, accept=_NAMES_ONLY)["items"] or ()]
@@ -71,11 +75,15 @@ class Api:
         query = f"?fieldManager={FIELD_MANAGER}&force=true"
         self._send("PATCH", path + query, json.dumps(manifest), {"Content-Type": _APPLY})
 
-    def dry_run(self, path: str, manifest: Object) -> Object:
-        """What would be made of an object that is posted to a list, by all that admits and changes it."""
+    def create(self, path: str, manifest: Object) -> Object:
+        """Post an object to a list: what was made of it, by all that admits and changes it."""
         headers = {"Content-Type": "application/json"}
-        answer: Object = json.loads(self._send("POST", f"{path}?dryRun=All", json.dumps(manifest), headers))
+        answer: Object = json.loads(self._send("POST", path, json.dumps(manifest), headers))
         return answer
+
+    def dry_run(self, path: str, manifest: Object) -> Object:
+        """What would be made of an object that is posted to a list."""
+        return self.create(f"{path}?dryRun=All", manifest)
 
     def delete(self, path: str) -> None:
         """Delete an object, or every object of a list; one that is gone already is fine."""
@@ -109,7 +117,8 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             connection.close()  # the next request starts afresh
             if kept and not isinstance(error, TimeoutError):
-                # the API server ends what was idle for three minutes; every request here may be made twice
+                # the API server ends what was idle for three minutes; every request here may be made twice (what was
+                # created is then refused, since it is there)
                 return self._send(method, path, body, headers, seconds=seconds)
             raise Unanswered(f"{method} {path.partition('?')[0]}: no answer from {self._address} ({error})") from error
         if answer.status >= http.client.BAD_REQUEST:
