@@ -61,9 +61,8 @@ def items(rehearsal: Rehearsal) -> list[dict[str, Any]]:
 def verdict(rehearsal: Rehearsal) -> str:
     """The result in one line: `prod: clean; 24 checks: 15 passed by execution, 7 by simulation, 2 not tested`."""
     found = len(rehearsal.findings)
-    failed = [step.name for step in rehearsal.steps if not step.ok]
     said = [counted(found, "finding")] if found else []
-    said += [f"failed: {', '.join(failed)}"] if failed else []
+    said += [f"failed: {', '.join(rehearsal.failed)}"] if rehearsal.failed else []
     said += [] if said or rehearsal.ok else ["no check passed"]
     return f"{rehearsal.environment}: {', '.join(said) or 'clean'}; {counts(rehearsal)}"
 

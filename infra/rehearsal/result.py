@@ -20,7 +20,10 @@ _WEAKEST: tuple[Evidence, ...] = ("not-tested", "simulated", "executed")
 
 @dc.dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """A step of STEPS that was taken. counts: resources by what was done to them (infra/engine, Result.counts)."""
+    """A step of STEPS that was taken; it may have been taken more than once, under a fault and then without.
+
+    counts: resources by what was done to them (infra/engine, Result.counts).
+    """
 
     name: str
     ok: bool
@@ -66,7 +69,7 @@ class Rehearsal:
     faults: those that were asked for (`--fault`).
     mended: what is wrong in the base and no longer in the candidate.
     peak_memory_mib: of all processes of the cluster together; None where it was not measured.
-    objects: how many the cluster had after the candidate was installed.
+    objects: how many the program declared at the install.
     """
 
     environment: str
@@ -88,10 +91,16 @@ class Rehearsal:
         return tuple(found for check in self.checks for found in check.findings)
 
     @property
+    def failed(self) -> tuple[str, ...]:
+        """The steps that failed, also when they were taken for the last time."""
+        last = {step.name: step.ok for step in self.steps}
+        return tuple(name for name, ok in last.items() if not ok)
+
+    @property
     def ok(self) -> bool:
-        """Whether all steps succeeded, nothing was found and a check passed: one that tested nothing is not clean."""
+        """Whether no step failed, nothing was found and a check passed: one that tested nothing is not clean."""
         passed = any(check.outcome == "passed" for check in self.checks)
-        return passed and not self.findings and all(step.ok for step in self.steps)
+        return passed and not self.findings and not self.failed
 
     @property
     def exit_status(self) -> int:

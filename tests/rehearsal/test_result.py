@@ -157,6 +157,14 @@ def rehearsal(*steps: StepResult, checks: tuple[CheckResult, ...]) -> Rehearsal:
     )
 
 
+def test_a_step_that_a_fault_has_stopped_counts_by_its_next_attempt() -> None:
+    """An upgrade that fails under a fault and then goes through has converged; the other way round it has not."""
+    done = StepResult(name="upgrade", ok=True, seconds=1.0, counts={})
+    stopped = dc.replace(done, ok=False)
+    assert rehearsal(stopped, done, checks=(judged(upgrade=said()),)).ok
+    assert rehearsal(done, stopped, checks=(judged(upgrade=said()),)).failed == ("upgrade",)
+
+
 def test_clean_is_every_step_done_nothing_found_and_something_shown() -> None:
     """A failed step, a finding and a rehearsal in which no check passed each end with status 1."""
     done = StepResult(name="upgrade", ok=True, seconds=1.0, counts={})
