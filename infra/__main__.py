@@ -1,4 +1,7 @@
-"""What `pulumi up -s ENV` runs: load the environment, check its cluster, declare the platform on it."""
+"""What `pulumi up -s ENV` runs: load the environment, check its cluster, declare the platform on it.
+
+KIBAN_PATIENCE: seconds that each resource is given to become ready, in place of Pulumi's ten minutes.
+"""
 
 import os
 
@@ -25,7 +28,7 @@ def program() -> None:
         models.check(environment, cluster)
     except KibanError as error:
         raise pulumi.RunError(str(error)) from None
-    wiring.mark(environment)
+    wiring.mark(environment, os.environ.get("KIBAN_PATIENCE"))
     kube = provider(environment, cluster)
     wiring.wire(environment, pulumi.ResourceOptions(providers=[kube]))
     pulumi.run(settled)

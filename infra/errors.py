@@ -1,10 +1,20 @@
 """What a verb can end with besides success. The exit statuses are part of the command contract."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class KibanError(Exception):
-    """A one-line message for the user: what was given, what is accepted, what to do."""
+    """A one-line message for the user: what was given, what is accepted, what to do.
+
+    items: of the verb's document, where more is known than the line says.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str = "", *, items: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.items = items
 
 
 class RunFailed(KibanError):

@@ -3,12 +3,12 @@
 import functools
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from infra import console
+from infra import console, paths
 from infra.errors import Interrupted, KibanError
 from infra.report import Report, emit
 
@@ -32,11 +32,12 @@ def verb(
             for number in (signal.SIGINT, signal.SIGTERM):  # a CI job is cancelled by the second as well
                 signal.signal(number, signal.default_int_handler)
             try:
+                _sweep()
                 report = function(**parameters)
             except KeyboardInterrupt:
                 report = _failed("interrupted; run the same command again to go on", Interrupted.exit_status)
             except KibanError as error:
-                report = _failed(str(error), error.exit_status)
+                report = _failed(str(error), error.exit_status, error.items)
             if report is not None:
                 emit(report, schema or name, as_json=as_json, columns=columns)
                 sys.exit(report.exit_status)
@@ -49,6 +50,14 @@ def verb(
     return decorate
 
 
-def _failed(message: str, status: int) -> Report:
+def _sweep() -> None:
+    """Remove what a killed rehearsal has left."""
+    if (paths.home() / "rehearsals").exists():
+        from infra.rehearsal import places  # noqa: PLC0415 - hardly ever
+
+        places.sweep(console.say)
+
+
+def _failed(message: str, status: int, items: Sequence[Mapping[str, Any]] = ()) -> Report:
     console.say(f"kiban: {message}")
-    return Report(items=(), error=message, exit_status=status)
+    return Report(items=items, error=message, exit_status=status)

@@ -140,17 +140,23 @@ def _kinds(env: Environment) -> dict[str, dict[str, Any]]:
     return charts.crds("argo") | kubeflow
 
 
-def mark(env: Environment) -> None:
+def mark(env: Environment, patience: str | None = None) -> None:
     """Mark every Kubernetes object declared from here on, those of charts too, as the environment's.
+
+    patience: how many seconds each is given to become what is waited for, where that is not Pulumi's ten minutes.
 
     The label is how infra/sweep.py finds what the state does not know. An annotation fixes the name of the field
     manager, which is random otherwise, so that an object is adopted instead of fought over. Another lets who depends on
     a webhook wait until the API server trusts it: its pod is ready before cert-manager has filled in the authority.
     """
+    limits = pulumi.CustomTimeouts(*[f"{patience}s"] * 3) if patience else None
+
+    def limited(given: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions.merge(given, pulumi.ResourceOptions(custom_timeouts=limits)) if limits else given
 
     def within_chart(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
         props = marked(args.type_, args.props, env.name)
-        return None if props is args.props else pulumi.ResourceTransformResult(props=props, opts=args.opts)
+        return None if props is args.props else pulumi.ResourceTransformResult(props=props, opts=limited(args.opts))
 
     def declared(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         if args.type_ in _CHARTS:
@@ -158,7 +164,9 @@ def mark(env: Environment) -> None:
             opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(transforms=transforms))
             return pulumi.ResourceTransformationResult(props=args.props, opts=opts)
         props = marked(args.type_, args.props, env.name)
-        return None if props is args.props else pulumi.ResourceTransformationResult(props=props, opts=args.opts)
+        if props is args.props:
+            return None
+        return pulumi.ResourceTransformationResult(props=props, opts=limited(args.opts))
 
     # One that the engine calls back, as a chart's objects need, costs 5 ms a resource: these are called in place.
     pulumi.runtime.register_stack_transformation(declared)

@@ -47,6 +47,10 @@ class Change:
         """What the resource is, shortly: `ConfigMap gpu-device-plugin`."""
         return short_name(self.urn)
 
+    def as_item(self) -> dict[str, Any]:
+        """The change in a verb's document."""
+        return {"change": self.done, "resource": self.name, "properties": self.keys}
+
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -63,6 +67,10 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{short_name(self.urn)}: {self.message}" if self.urn else self.message
+
+    def as_item(self) -> dict[str, Any]:
+        """The problem in a verb's document."""
+        return {"problem": self.message, "resource": short_name(self.urn) if self.urn else ""}
 
 
 def short_name(urn: str) -> str:

@@ -259,6 +259,7 @@ class Session:
         """What a failed command means to the user; the details have been said when this returns."""
         so_far = "nothing was changed" if self.verb == "preview" else summary(run) or "nothing was changed"
         again = f"to go on run `kiban {self.title}` again"
+        items = [change.as_item() for change in run.changes] + [problem.as_item() for problem in run.errors]
         if self._pulumi.stops:
             return Interrupted(f"{self.title}: interrupted ({so_far}); {again}")
         for problem in run.errors[:_SAID]:
@@ -272,6 +273,6 @@ class Session:
             more = f" (and {len(others)} errors more)" if others else ""
             if run.conflicts:
                 again = f"to take it back run `kiban {self.title} --force`"
-            return RunFailed(f"{self.title}: {str(first).splitlines()[0]}{more}; {so_far}; {again}")
+            return RunFailed(f"{self.title}: {str(first).splitlines()[0]}{more}; {so_far}; {again}", items=items)
         said = re.search(r"error: (.*)", str(error))
         return CouldNotRun(f"{self.title}: {said[1] if said else ' '.join(str(error).split())}")

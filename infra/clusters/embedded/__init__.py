@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from infra.clusters.nodes import Nodes
 
 __all__ = [
+    "Api",
     "ProcessStatus",
     "Status",
+    "api",
     "down",
     "folder",
     "get",
@@ -114,6 +116,15 @@ def get(name: str) -> Cluster:
         problem = f"{', '.join(missing)} not running" if missing else "its API server is not ready"
         raise CouldNotRun(f"cluster {name!r}: {problem}; run: kiban cluster up {name}")
     return Cluster(name=name, kubeconfig=where / "kubeconfig", context=kubeconfig.context_of(name), uid=known.uid or "")
+
+
+def api(name: str) -> Api:
+    """Requests to a running cluster's API server, as its admin."""
+    where = folder(name)
+    get(name)
+    known = record.load(where)
+    assert known is not None  # noqa: S101 - else it would not run
+    return Api(layout(where, known).server, pki=where / "pki")
 
 
 def images(name: str) -> dict[str, str]:
