@@ -14,6 +14,8 @@ import stacks
 from infra import paths
 from infra.errors import BadInput, CouldNotRun
 
+_PROGRAM = ("charts", "components", "infra", "pipelines", "stacks")
+"""Where a file that git does not know yet is part of the program, and not something that a job or a user has left."""
 _MODELS = "stacks/models.yaml"
 _OWN = re.compile(r"stacks/(?:Pulumi\.(?P<config>[^/]+)\.yaml|(?P<data>[^_/][^/]*)\.py)")
 _NO_ONES = re.compile(r"(docs|tests|\.github)/.*|README\.md|LICENSE|\.gitignore")
@@ -27,7 +29,7 @@ def items(ref: str) -> list[dict[str, Any]]:
     commit = _commit(ref)
     names = stacks.names()
     tracked = _git("diff", "--name-only", "--no-renames", "-z", commit, "--")
-    untracked = _git("ls-files", "--others", "--exclude-standard", "-z")
+    untracked = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *_PROGRAM)
     changed = sorted({path for path in f"{tracked}{untracked}".split("\0") if path})
     there = _git("ls-tree", "--name-only", "-z", commit, "stacks/").split("\0")
     before = _git("show", f"{commit}:{_MODELS}") if _MODELS in there else ""

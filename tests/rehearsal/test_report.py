@@ -218,6 +218,14 @@ def test_junit_has_a_case_a_check_and_a_case_a_step() -> None:
     ]
 
 
+def test_junit_fails_no_step_that_went_through_at_last() -> None:
+    """An upgrade that a fault has stopped is said, and is no failure."""
+    upgrade = CLEAN.steps[1]
+    again = dc.replace(CLEAN, steps=(dc.replace(upgrade, ok=False), upgrade))
+    _, steps = ET.fromstring(junit(again))  # noqa: S314 - made here
+    assert (steps.get("failures"), [[each.tag for each in case] for case in steps]) == ("0", [["system-out"], []])
+
+
 def test_junit_can_be_read_whatever_a_message_quotes() -> None:
     """Control characters, which no XML can hold, are replaced."""
     found = dc.replace(FOUND, message="\x1b[31mred\x00 <&>\uffff")

@@ -79,8 +79,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_clean_tree_touches_nothing(repository: Path) -> None:
-    """Neither does a document that git does not know yet."""
+    """Neither does what git does not know yet and no program reads: a report that a job has left, say."""
     (repository / "docs" / "new.md").touch()
+    (repository / "rehearsal.md").touch()
     assert items("HEAD") == []
 
 
