@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,7 +34,8 @@ def up(environment: str, on: str | None, *, kind: bool, force: bool) -> Report:
 
     target = stage.open_for(environment, on, on_kind=kind, say=say)
     result = engine.up(target, force=force, say=say)
-    return Report(items=[_done(result), *status.pool_items(*status.read(target.cluster)[:2])])
+    changes = [change.as_item() for change in result.changes]
+    return Report(items=[*changes, _done(result), *status.pool_items(*status.read(target.cluster)[:2])])
 
 
 @verb(main, "preview", "change resource properties |", "done changes seconds")
@@ -44,9 +46,7 @@ def preview(environment: str, on: str | None) -> Report:
     from infra import engine, target
 
     result = engine.preview(target.resolve(environment, on), say=say)
-    return Report(
-        items=[*({"change": c.done, "resource": c.name, "properties": c.keys} for c in result.changes), _done(result)]
-    )
+    return Report(items=[*(change.as_item() for change in result.changes), _done(result)])
 
 
 @verb(main, "destroy", "done changes seconds")
@@ -129,6 +129,80 @@ def status_verb(environment: str, on: str | None) -> Report:
             *status.refused_items(events),
         ]
     )
+
+
+@verb(main, "images", "image")
+@ENVIRONMENT
+@ON
+def images_verb(environment: str, on: str | None) -> Report:
+    """List every image that an environment's pods name, also those hidden in flags and configuration."""
+    from infra import charts, target
+
+    named = charts.images(target.environment(environment, target.meant(environment, on)))
+    return Report(items=[{"image": image} for image in named], text="\n".join(named))
+
+
+@verb(
+    main,
+    "rehearse",
+    "step ok seconds changes |",
+    "check title outcome evidence looked_at |",
+    "finding step object message remedy",
+)
+@ENVIRONMENT
+@click.option("--from", "base", metavar="REF", help="What the environment runs now: a tag, branch or commit.")
+@click.option("--first", is_flag=True, help="It runs nothing yet: install, and neither upgrade nor roll back.")
+@click.option("--to", "candidate", default="worktree", metavar="REF", show_default=True, help="What it is to run.")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong during the upgrade.")
+@click.option("--markdown", metavar="FILE", help="Write the report for a pull request.")
+@click.option("--junit", metavar="FILE", help="Write the report for a CI system.")
+def rehearse(
+    environment: str,
+    candidate: str,
+    faults: tuple[str, ...],
+    *,
+    base: str | None,
+    first: bool,
+    markdown: str | None,
+    junit: str | None,
+) -> Report:
+    """See an environment's upgrade and rollback happen on a throwaway cluster; status 1 where something is found.
+
+    Installs what the environment runs now, upgrades it with workloads in flight, does it once more, rolls back,
+    upgrades again and deletes everything; looks at the cluster after each. FAULT: webhook-down, slow-kinds,
+    api-restart, lost-pool, half-quota.
+    """
+    from infra import target
+    from infra.rehearsal import report
+    from infra.rehearsal.junit import junit as as_junit
+    from infra.rehearsal.markdown import markdown as as_markdown
+    from infra.rehearsal.play import Request
+    from infra.rehearsal.play import rehearse as play
+
+    target.environment(environment)
+
+    if first == bool(base):
+        raise BadInput(
+            f"{environment}: nothing says what it runs now; accepted: --from REF (a tag, branch or commit), "
+            "or --first where it runs nothing yet"
+        )
+    found = play(Request(environment=environment, base=base, candidate=candidate, faults=faults), say)
+    for file, text in ((markdown, as_markdown), (junit, as_junit)):
+        if file:
+            Path(file).write_text(text(found))
+    say(report.verdict(found))
+    return Report(items=report.items(found), exit_status=found.exit_status)
+
+
+@verb(main, "environments", "environment first files because")
+@click.option("--touched", metavar="REF", help="Only those that may differ between this commit and the working tree.")
+def environments_verb(touched: str | None) -> Report:
+    """List the environments that there are."""
+    import stacks
+    from infra.rehearsal import touched as differing
+
+    items = differing.items(touched) if touched else [{"environment": name} for name in stacks.names()]
+    return Report(items=items)
 
 
 @verb(main, "sweep", "orphan kept")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from infra.clusters.embedded.api import Api
 from infra.rehearsal.snapshot import Snapshot
+from infra.rehearsal.steps import Ran
 
 Evidence = Literal["executed", "simulated", "not-tested"]
 
@@ -46,12 +47,14 @@ class Look:
     base: the cluster after the base was installed; None where there is no base, and for the base itself.
     api: the cluster's API server. A check that makes objects there removes them, also where it fails.
     images: what the version that is installed now says its pods name (`kiban images ENV`).
+    ran: the verb of the step.
     """
 
     now: Snapshot
     base: Snapshot | None
     api: Api
     images: frozenset[str]
+    ran: Ran | None = None
 
 
 @dc.dataclass(frozen=True, kw_only=True)

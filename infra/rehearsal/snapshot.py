@@ -11,6 +11,7 @@ from typing import Any
 from infra.clusters.embedded.api import Api
 
 Object = dict[str, Any]
+_AWAITED = ("deployments", "statefulsets", "daemonsets")
 _AT_ONCE = 4
 _SKIPPED = {"Event.events.k8s.io", "Lease.coordination.k8s.io", "ComponentStatus", "ControllerRevision.apps"}
 
@@ -93,6 +94,21 @@ def kinds(api: Api) -> dict[str, tuple[str, str]]:
                 if kind not in _SKIPPED:
                     found.setdefault(kind, (version, f"{path}/{each['name']}"))
     return found
+
+
+def unready(api: Api) -> list[str]:
+    """The Deployments, StatefulSets and DaemonSets that are not as they are to be, by name."""
+    return [name(each) for kind in _AWAITED for each in api.get(f"/apis/apps/v1/{kind}")["items"] if not _settled(each)]
+
+
+def _settled(owner: Object) -> bool:
+    status = owner.get("status", {})
+    if status.get("observedGeneration", 0) < owner["metadata"].get("generation", 0):
+        return False
+    wanted = status.get("desiredNumberScheduled", owner["spec"].get("replicas", 1))
+    ready = status.get("numberReady", status.get("readyReplicas", 0))
+    updated = status.get("updatedNumberScheduled", status.get("updatedReplicas", 0))
+    return bool(ready >= wanted and updated >= wanted)
 
 
 def _list(api: Api, kind: str, at: tuple[str, str]) -> tuple[str, tuple[Object, ...]]:

@@ -75,6 +75,10 @@ class Api:
         query = f"?fieldManager={FIELD_MANAGER}&force=true"
         self._send("PATCH", path + query, json.dumps(manifest), {"Content-Type": _APPLY})
 
+    def merge(self, path: str, patch: Object) -> None:
+        """Change fields of an object (JSON merge patch)."""
+        self._send("PATCH", path, json.dumps(patch), {"Content-Type": "application/merge-patch+json"})
+
     def create(self, path: str, manifest: Object) -> Object:
         """Post an object to a list: what was made of it, by all that admits and changes it."""
         headers = {"Content-Type": "application/json"}

@@ -1,0 +1,352 @@
+"""Workloads that are there while the platform is upgraded, and have to be there afterwards.
+
+In every team and pool a Job that runs and one that waits for quota (simulated: no embedded cluster has devices); a run
+of the reference pipeline, what MLflow has recorded, and a model that KServe serves to a caller who counts (executed).
+"""
+
+import dataclasses as dc
+import math
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from components._labels import TEAM
+from components._object_store import CLIENT_IMAGE
+from components.tenancy import LOCAL_QUEUE
+from infra.clusters.embedded.api import Api, Refused
+from infra.errors import KibanError
+from infra.metadata import Metadata
+from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
+from infra.rehearsal.places import CLUSTER, Version
+from infra.rehearsal.snapshot import Object, Snapshot
+from infra.rehearsal.steps import Verbs
+
+Say = Callable[[str], None]
+MARK = "rehearsal.kiban.dev/flight"
+_JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
+_RUN_SECONDS = 240
+_OBJECTIVE = 0.01
+"""The share of a caller's requests that may fail."""
+_SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+_CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+_SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
+_SERVER = """
+    import http.server
+    class Model(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+        def log_message(self, *_): pass
+    http.server.ThreadingHTTPServer(("", 8080), Model).serve_forever()
+"""
+_CALLER = """
+    import time, urllib.request
+    while True:
+        try:
+            urllib.request.urlopen("http://MODEL-predictor/v2/health/ready", timeout=5).close()
+            print("ok", flush=True)
+        except OSError as error:
+            print("failed", error, flush=True)
+        time.sleep(0.5)
+"""
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Share:
+    """What a team may have of a pool: units of a resource that are its own, and the most."""
+
+    team: str
+    namespace: str
+    pool: str
+    resource: str
+    own: int
+    most: int
+
+
+def shares(now: Snapshot) -> Iterator[Share]:
+    """The shares of every team in every pool with devices, from its ClusterQueue."""
+    namespaces = {space["metadata"]["labels"].get(TEAM): space["metadata"]["name"] for space in now.all("Namespace")}
+    for queue in now.all("ClusterQueue.kueue.x-k8s.io"):
+        team = queue["metadata"]["name"]
+        for group in queue["spec"].get("resourceGroups", ()):
+            for flavor in group["flavors"]:
+                for each in flavor["resources"]:
+                    own, borrowed = int_of(each["nominalQuota"]), int_of(each.get("borrowingLimit", "0"))
+                    if "/" in each["name"] and own + borrowed and team in namespaces:
+                        yield Share(
+                            team=team,
+                            namespace=namespaces[team],
+                            pool=flavor["name"],
+                            resource=each["name"],
+                            own=own,
+                            most=own + borrowed,
+                        )
+
+
+def int_of(quantity: object) -> int:
+    """A whole quantity; `1k` is 1000."""
+    text = str(quantity)
+    return int(text[:-1]) * 1000 if text.endswith("k") else int(text)
+
+
+class Flight:
+    """The workloads of one rehearsal. real: whether pods run for real."""
+
+    def __init__(self, api: Api, verbs: Verbs, base: Version, metadata: Metadata, *, real: bool, say: Say) -> None:
+        self._api, self._verbs, self._base, self._metadata = api, verbs, base, metadata
+        self._real, self._say = real, say
+        self._jobs: dict[tuple[str, str], str] = {}  # namespace and name to what its state must be
+        self._run: tuple[str, str] | None = None
+        self._recorded: int | None = None
+        self._caller: tuple[str, str] | None = None
+
+    @property
+    def check(self) -> Check:
+        """The check that looks after them."""
+        return Check(
+            id="in-flight",
+            title="Workloads that run, wait, serve or are recorded survive",
+            look=self._look,
+        )
+
+    def launch(self, now: Snapshot) -> None:
+        """Put the workloads there, and wait until each is as it is to stay."""
+        for share in shares(now):
+            if share.own:
+                self._start(share, "runs", 1)
+            self._start(share, "waits", share.most if share.own else share.most + 1)
+        teams = [space["metadata"] for space in now.all("Namespace") if TEAM in space["metadata"].get("labels", {})]
+        if self._real and teams and now.all("WorkflowTemplate.argoproj.io"):
+            self._pipeline(teams[0])
+        if self._real and teams and now.find("Deployment.apps", "kserve-controller-manager", "kserve"):
+            self._model(teams[0]["name"])
+        self._wait()
+
+    def _start(self, share: Share, what: str, pods: int) -> None:
+        name = f"rehearsal-{share.pool}-{what}"
+        self._create(_JOBS, "jobs", job(share, name, pods))
+        self._jobs[share.namespace, name] = "running" if what == "runs" else "waiting"
+
+    def _pipeline(self, team: Mapping[str, Any]) -> None:
+        words = ("runs", "start", self._verbs.environment, "--team", team["labels"][TEAM], "--on", CLUSTER)
+        (item,) = self._verbs.items(self._base, *words)
+        self._run = team["name"], item["run"]
+
+    def _model(self, namespace: str) -> None:
+        self._create(_SERVICES, "inferenceservices", model(namespace))
+        self._create("/api/v1", "pods", caller(namespace))
+        self._caller = namespace, "rehearsal-caller"
+
+    def _create(self, path: str, plural: str, manifest: Object) -> None:
+        self._api.create(f"{path}/namespaces/{manifest['metadata']['namespace']}/{plural}", manifest)
+
+    def _wait(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (self._lost_jobs() or (self._caller and "ok" not in self._answers())):
+            time.sleep(0.3)
+
+    def end(self) -> None:
+        """Take the workloads away again."""
+        kinds = ((_JOBS, "jobs"), (_SERVICES, "inferenceservices"), ("/api/v1", "pods"))
+        spaces = {space for space, _ in self._jobs} | ({self._caller[0]} if self._caller else set())
+        for path, plural in kinds:
+            for space in spaces:
+                try:
+                    self._api.delete(
+                        f"{path}/namespaces/{space}/{plural}?labelSelector={MARK}&propagationPolicy=Background"
+                    )
+                except Refused as refused:
+                    if refused.status != 404:
+                        raise
+
+    def _look(self, look: Look) -> Outcome:
+        if look.now.step == "install":
+            return outcome("executed", (), ())
+        evidence: Evidence = "executed" if self._caller or self._run else "simulated"
+        last = look.now.step == "upgrade again"
+        found = [*self._lost_jobs(), *self._unserved(), *self._forgotten(last=last)]
+        seen = [*self._jobs, *([self._run] if self._run else []), *([self._caller] if self._caller else [])]
+        return outcome(evidence, seen, found)
+
+    def _lost_jobs(self) -> list[Finding]:
+        """Jobs that are no longer as they were: gone, ended, or admitted or evicted by Kueue."""
+        found = []
+        for space in sorted({space for space, _ in self._jobs}):
+            path = f"{_JOBS}/namespaces/{space}/jobs?labelSelector={MARK}"
+            there = {each["metadata"]["name"]: each for each in self._api.get(path)["items"]}
+            for (of, name), wanted in self._jobs.items():
+                state = job_state(there.get(name))
+                if of == space and state != wanted:
+                    found.append(
+                        Finding(
+                            object=f"Job {space}/{name}",
+                            message=f"was {wanted} before, and is {state}",
+                            remedy="see its Workload's conditions for who ended it or let it start",
+                        )
+                    )
+        return found
+
+    def _unserved(self) -> list[Finding]:
+        if not self._caller:
+            return []
+        answers = self._answers().splitlines()
+        failed = [line for line in answers if not line.startswith("ok")]
+        if answers and len(failed) <= math.ceil(len(answers) * _OBJECTIVE):
+            return []
+        last = failed[-1].removeprefix("failed ") if failed else "it was never asked"
+        return [
+            Finding(
+                object=f"InferenceService {self._caller[0]}/rehearsal",
+                message=f"{len(failed)} of {len(answers)} requests were not answered ({last})",
+                remedy="see what ended its pods or shut their way: controller, NetworkPolicies, Service",
+            )
+        ]
+
+    def _answers(self) -> str:
+        assert self._caller is not None  # noqa: S101 - asked by the caller
+        space, pod = self._caller
+        try:
+            return self._api.text(f"/api/v1/namespaces/{space}/pods/{pod}/log")
+        except Refused:  # not begun yet
+            return ""
+
+    def _forgotten(self, *, last: bool) -> list[Finding]:
+        """A run that failed; what MLflow no longer knows. last: the run has to be over now."""
+        if not self._run:
+            return []
+        space, name = self._run
+        phase = self._phase()
+        deadline = time.monotonic() + _RUN_SECONDS
+        while last and phase in ("", "Pending", "Running") and time.monotonic() < deadline:
+            time.sleep(1)
+            phase = self._phase()
+        found = []
+        if phase in ("Failed", "Error", "gone") or (last and phase != "Succeeded"):
+            found.append(
+                Finding(
+                    object=f"Workflow {space}/{name}",
+                    message=f"ran through the upgrade and is now {phase or 'not begun'}",
+                    remedy=f"see kubectl describe workflow {name} --namespace {space}",
+                )
+            )
+        try:
+            with self._metadata.mlflow() as mlflow:
+                runs = len(mlflow.runs([each["experiment_id"] for each in mlflow.experiments()]))
+        except KibanError as error:
+            remedy = "see MLflow's log, and whether its database is the one that it had"
+            return [*found, Finding(object="MLflow", message=f"does not tell its runs: {error}", remedy=remedy)]
+        if runs < (self._recorded or 0):
+            found.append(
+                Finding(
+                    object="MLflow",
+                    message=f"had {self._recorded} runs before, and has {runs}",
+                    remedy="see whether its database is the one that it had",
+                )
+            )
+        self._recorded = max(runs, self._recorded or 0)
+        return found
+
+    def _phase(self) -> str:
+        assert self._run is not None  # noqa: S101 - asked by the caller
+        space, name = self._run
+        try:
+            workflow = self._api.get(f"/apis/argoproj.io/v1alpha1/namespaces/{space}/workflows/{name}")
+        except Refused:
+            return "gone"
+        return str(workflow.get("status", {}).get("phase", ""))
+
+
+def job_state(job: Object | None) -> str:
+    """A Job in one word: running, waiting, gone, ended, or not ready."""
+    if job is None:
+        return "gone"
+    status = job.get("status", {})
+    if status.get("succeeded") or status.get("failed"):
+        return "ended"
+    if job["spec"].get("suspend"):
+        return "waiting"
+    return "running" if status.get("ready") else "not ready"
+
+
+def job(share: Share, name: str, pods: int) -> Object:
+    """A Job of so many pods with a device each, as a team's member writes it; its pods run until they are deleted."""
+    pod = {
+        "metadata": {"annotations": {"simulation.kiban.dev/duration": "24h"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "nodeSelector": {"kiban.dev/pool": share.pool},
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": _SECURITY,
+            "containers": [
+                {
+                    "name": "train",
+                    "image": "kiban.dev/rehearsal/train:1",
+                    "resources": {"limits": {share.resource: "1", "cpu": "100m", "memory": "128Mi"}},
+                    "securityContext": _CONTAINER,
+                }
+            ],
+        },
+    }
+    labels = {MARK: "true", "kueue.x-k8s.io/queue-name": LOCAL_QUEUE}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": share.namespace, "labels": labels},
+        "spec": {"suspend": True, "backoffLimit": 0, "parallelism": pods, "completions": pods, "template": pod},
+    }
+
+
+def model(namespace: str) -> Object:
+    """A served model: KServe's objects are real, what answers is a few lines of Python in two pods."""
+    server = {
+        "name": "kserve-container",
+        "image": CLIENT_IMAGE,
+        "command": ["python3", "-c", textwrap.dedent(_SERVER)],
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 2},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        "resources": _SMALL,
+        "securityContext": _CONTAINER,
+    }
+    predictor = {
+        "minReplicas": 2,
+        "maxReplicas": 2,
+        "automountServiceAccountToken": False,
+        "securityContext": _SECURITY,
+        "containers": [server],
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "rehearsal", "namespace": namespace, "labels": {MARK: "true"}},
+        "spec": {"predictor": predictor},
+    }
+
+
+def caller(namespace: str) -> Object:
+    """A pod that asks the model twice a second, and prints a line an answer."""
+    container = {
+        "name": "caller",
+        "image": CLIENT_IMAGE,
+        "command": ["python3", "-c", textwrap.dedent(_CALLER).replace("MODEL", "rehearsal")],
+        "resources": _SMALL,
+        "securityContext": _CONTAINER,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "rehearsal-caller",
+            "namespace": namespace,
+            "labels": {MARK: "true", "kueue.x-k8s.io/queue-name": LOCAL_QUEUE},
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": _SECURITY,
+            "containers": [container],
+        },
+    }

@@ -1,0 +1,202 @@
+"""The sequence of a rehearsal, and what is looked at after each of its steps."""
+
+import contextlib
+import dataclasses as dc
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from infra import target
+from infra.clusters import embedded
+from infra.clusters.embedded.api import Api
+from infra.errors import BadInput, KibanError
+from infra.metadata import Metadata
+from infra.rehearsal import checks, places, snapshot
+from infra.rehearsal.faults import FAULTS
+from infra.rehearsal.flight import Flight
+from infra.rehearsal.look import Check, Finding, Look, Outcome
+from infra.rehearsal.places import CLUSTER, Version
+from infra.rehearsal.result import Rehearsal, StepResult, mended, summarise
+from infra.rehearsal.snapshot import Snapshot
+from infra.rehearsal.steps import Ran, Verbs
+
+Say = Callable[[str], None]
+_SETTLED_WITHIN = 60.0
+"""Seconds for what `up` does not wait for to become ready."""
+_QUIET = 2.0
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to rehearse. base: None for an environment that runs nothing yet. faults: names in FAULTS."""
+
+    environment: str
+    base: str | None
+    candidate: str
+    faults: Sequence[str] = ()
+
+
+def rehearse(request: Request, say: Say) -> Rehearsal:
+    """Rehearse. Raises BadInput for a ref or a base that cannot be used; a candidate that cannot is a finding."""
+    for fault in request.faults:
+        if fault not in FAULTS:
+            raise BadInput(f"--fault {fault}; accepted: {', '.join(FAULTS)}")
+    if request.candidate == places.WORKTREE:
+        candidate = places.working_tree()
+    else:
+        places.refuse_changes(request.candidate)
+        candidate = places.version(request.candidate, request.environment, say)
+    base = places.version(request.base, request.environment, say) if request.base else None
+    with places.home(request.environment, say) as home, places.within(home):
+        return _Play(request, base, candidate, home, say).run()
+
+
+class _Play:
+    """One rehearsal."""
+
+    def __init__(self, request: Request, base: Version | None, candidate: Version, home: Path, say: Say) -> None:
+        self._request, self._base, self._candidate, self._home = request, base, candidate, home
+        self._say: Say = lambda line: say(f"rehearse {request.environment}: {line}")
+        self._verbs = Verbs(request.environment, home, say)
+        self._checks: tuple[Check, ...] = checks.ALL
+        self._outcomes: dict[str, dict[str, Outcome]] = {}
+        self._steps: list[StepResult] = []
+        self._flight: Flight | None = None
+        self._installed: Snapshot | None = None
+        self._images: dict[Path, frozenset[str]] = {}
+        self._faults: tuple[str, ...] = ()
+        self._objects = 0
+        self._memory = 0
+
+    def run(self) -> Rehearsal:
+        """Take all steps."""
+        started, began = dt.datetime.now(dt.UTC), time.monotonic()
+        first = self._base or self._candidate
+        self._cluster(first)
+        before = snapshot.take(self._api, "before", None)
+        self._install(first)
+        if self._base:
+            self._upgrade(self._base)
+        else:
+            self._step("second up", self._candidate, judged=False)
+        if self._flight:
+            self._flight.end()
+        self._destroy(before)
+        return Rehearsal(
+            environment=self._request.environment,
+            base=self._base.title if self._base else None,
+            candidate=self._candidate.title,
+            evidence="executed" if embedded.runs_pods(CLUSTER) else "simulated",
+            started=started.isoformat(timespec="seconds"),
+            seconds=time.monotonic() - began,
+            steps=tuple(self._steps),
+            checks=summarise(self._checks, self._outcomes, first=self._base is None),
+            faults=self._faults,
+            mended=mended(self._checks, self._outcomes),
+            peak_memory_mib=self._memory,
+            objects=self._objects,
+        )
+
+    def _cluster(self, version: Version) -> None:
+        status, document = self._verbs.run(version, "cluster", "up", CLUSTER, "--env", self._request.environment)
+        if status:
+            refused = BadInput if status == BadInput.exit_status else KibanError
+            raise refused(f"{version.title}: {document.get('error', 'its cluster does not start')}")
+
+    @property
+    def _api(self) -> Api:
+        return embedded.api(CLUSTER)
+
+    def _install(self, version: Version) -> None:
+        ran = self._step("install", version, quiet=self._base is not None)
+        if not ran.ok and self._base:
+            raise BadInput(f"the base {version.title} cannot be installed: {ran.error}")
+        if ran.ok and self._base:
+            self._say("workloads in flight")
+            cluster = embedded.get(CLUSTER)
+            flight = Flight(
+                self._api, self._verbs, version, Metadata(cluster), real=embedded.runs_pods(CLUSTER), say=self._say
+            )
+            self._flight = flight
+            self._checks = (*self._checks, flight.check)
+            assert self._installed is not None  # noqa: S101 - taken after the step
+            flight.launch(self._installed)
+
+    def _upgrade(self, base: Version) -> None:
+        if self._request.faults:
+            self._under_fault()
+        ran = self._step("upgrade", self._candidate)
+        if ran.ok:
+            self._step("second up", self._candidate, judged=False)
+        self._step("rollback", base)
+        self._step("upgrade again", self._candidate)
+
+    def _under_fault(self) -> None:
+        """Upgrade while the faults last; what they stop, the upgrade that follows has to mend."""
+        with contextlib.ExitStack() as faults:
+            for fault in self._request.faults:
+                faults.enter_context(FAULTS[fault](self._api, self._say))
+            ran = self._verbs.up(self._candidate, "upgrade")
+        told = "came through" if ran.ok else f"failed ({ran.error})"
+        self._faults = tuple(f"{fault}: the upgrade {told}" for fault in self._request.faults)
+        for each in self._faults:
+            self._say(each)
+
+    def _destroy(self, before: Snapshot) -> None:
+        self._say("destroy")
+        ran = self._verbs.destroy(self._candidate, "destroy")
+        self._note(ran)
+        self._judge(snapshot.take(self._api, "destroy", None), ran, before, checks.STEPS, self._candidate)
+
+    def _step(self, step: str, version: Version, *, judged: bool = True, quiet: bool = False) -> Ran:
+        """`up` of a version, then a look. judged: by all checks, not just those of what `up` said itself."""
+        self._say(f"{step}: {version.title}")
+        ran = self._verbs.up(version, step)
+        self._note(ran)
+        now = self._take(step) if judged else None
+        if step == "install":
+            self._installed = now
+            self._objects = len(now.declared) if now else 0
+        those = self._checks if judged else checks.STEPS
+        found = self._judge(
+            now or self._empty(step), ran, self._installed if step != "install" else None, those, version
+        )
+        for check, finding in found if not quiet else ():
+            self._say(f"  {check}: {finding.object}: {finding.message}")
+        return ran
+
+    def _note(self, ran: Ran) -> None:
+        self._steps.append(StepResult(name=ran.step, ok=ran.ok, seconds=ran.seconds, counts=ran.counts))
+        self._memory = max(self._memory, embedded.status(CLUSTER).memory)
+
+    def _take(self, step: str) -> Snapshot:
+        self._settle()
+        states = target.states(embedded.folder(CLUSTER) / "stack")
+        return snapshot.take(self._api, step, states.get(self._request.environment))
+
+    def _empty(self, step: str) -> Snapshot:
+        return Snapshot(step=step, objects={}, declared=())
+
+    def _settle(self) -> None:
+        """Wait until every Deployment, StatefulSet and DaemonSet is as it is to be."""
+        deadline = time.monotonic() + _SETTLED_WITHIN
+        while time.monotonic() < deadline and snapshot.unready(self._api):
+            time.sleep(0.5)
+
+    def _judge(
+        self, now: Snapshot, ran: Ran, base: Snapshot | None, those: Sequence[Check], version: Version
+    ) -> list[tuple[str, Finding]]:
+        look = Look(now=now, base=base, api=self._api, images=self._images_of(version), ran=ran)
+        outcomes = self._outcomes.setdefault(ran.step, {})
+        for check in those:
+            outcomes[check.id] = check.look(look)
+        return [(check.id, finding) for check in those for finding in outcomes[check.id].findings]
+
+    def _images_of(self, version: Version) -> frozenset[str]:
+        if version.root not in self._images:
+            words = ("images", self._request.environment, "--on", CLUSTER)
+            status, document = self._verbs.run(version, *words)
+            listed = () if status else document["items"]  # a base may be older than the verb
+            self._images[version.root] = frozenset(item["image"] for item in listed)
+        return self._images[version.root]
