@@ -2,17 +2,20 @@
 
 import dataclasses as dc
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from infra.rehearsal import checks
 from infra.rehearsal.junit import junit
 from infra.rehearsal.markdown import LIMIT, markdown
 from infra.rehearsal.report import items, verdict
 from infra.rehearsal.result import STEPS, CheckResult, Found, Rehearsal, StepResult
 from infra.report import Report, emit
+from tests.checkout import ROOT
 from tests.rehearsal.schema import SCHEMA, problems
 
 FOUND = Found(
@@ -106,6 +109,21 @@ def test_the_schema_refuses_other_findings(change: Mapping[str, object]) -> None
 def test_the_schema_knows_the_steps() -> None:
     """In their order."""
     assert tuple(SCHEMA["$defs"]["stepName"]["enum"]) == STEPS
+
+
+def test_the_documents_example_is_as_the_schema_says() -> None:
+    """It has an item of each kind."""
+    text = (ROOT / "docs/reference/rehearsal.md").read_text()
+    example = json.loads(text.split("```json")[1].split("```")[0])
+    assert list(problems(example)) == []
+    assert [next(iter(item)) for item in example["items"]] == ["rehearsal", "step", "check", "mended", "finding"]
+
+
+def test_every_check_is_documented() -> None:
+    """With the mark of those that need execution."""
+    text = (ROOT / "docs/reference/rehearsal.md").read_text()
+    rows = {(id_, bool(mark)) for id_, mark in re.findall(r"^\| `([a-z-]+)`( ●)? \|", text, re.MULTILINE)}
+    assert {(check.id, check.executes) for check in checks.ALL} <= rows
 
 
 def test_each_table_has_its_own_items(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,19 +52,22 @@ def test_a_ref_that_cannot_be_compared_fails_the_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", ["--first", "--from=HEAD^"])
 def test_findings_fail_the_job_and_are_commented(tmp_path: Path, base: str) -> None:
-    """The step ends with the rehearsal's status; the next one runs also then, where there is a report."""
+    """The step ends with the rehearsal's status; the next ones run also then, where there is a report."""
     played(tmp_path, "kiban", status=1)
     played(tmp_path, "gh")
-    rehearse, comment = commands("rehearse")
+    rehearse, show, comment = commands("rehearse")
     assert run(tmp_path, rehearse, ENVIRONMENT="dev", BASE=base) == 1
     (tmp_path / "rehearsal.md").write_text("**dev: 1 finding**\n")
+    assert run(tmp_path, show) == 0
     assert run(tmp_path, comment, PULL_REQUEST="https://github.com/a/b/pull/1") == 0
     assert (tmp_path / "summary").read_text() == "**dev: 1 finding**\n"
     assert (tmp_path / "called").read_text().splitlines() == [
         f"kiban rehearse dev {base} --markdown rehearsal.md --junit rehearsal.xml",
         "gh pr comment https://github.com/a/b/pull/1 --body-file rehearsal.md",
     ]
-    assert REHEARSE["steps"][-1]["if"] == "${{ !cancelled() && hashFiles('rehearsal.md') != '' }}"
+    shown, commented = (step["if"] for step in REHEARSE["steps"][-2:])
+    assert shown == "${{ !cancelled() && hashFiles('rehearsal.md') != '' }}"
+    assert commented.startswith("${{ !cancelled() && steps.report.outcome == 'success' &&")
 
 
 def test_a_rehearsal_may_comment_and_nothing_else() -> None:
