@@ -145,9 +145,10 @@ def images_verb(environment: str, on: str | None) -> Report:
 @verb(
     main,
     "rehearse",
-    "step ok seconds changes |",
-    "check title outcome evidence looked_at |",
-    "finding step object message remedy",
+    "ok step seconds changes |",
+    "check title outcome evidence looked_at findings |",
+    "mended object message |",
+    "finding step object message remedy before",
 )
 @ENVIRONMENT
 @click.option("--from", "base", metavar="REF", help="What the environment runs now: a tag, branch or commit.")

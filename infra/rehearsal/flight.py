@@ -8,7 +8,7 @@ import dataclasses as dc
 import math
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components._labels import TEAM
@@ -22,7 +22,6 @@ from infra.rehearsal.places import CLUSTER, Version
 from infra.rehearsal.snapshot import Object, Snapshot
 from infra.rehearsal.steps import Verbs
 
-Say = Callable[[str], None]
 MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 _RUN_SECONDS = 240
@@ -96,22 +95,12 @@ def int_of(quantity: object) -> int:
 class Flight:
     """The workloads of one rehearsal. real: whether pods run for real."""
 
-    def __init__(self, api: Api, verbs: Verbs, base: Version, metadata: Metadata, *, real: bool, say: Say) -> None:
-        self._api, self._verbs, self._base, self._metadata = api, verbs, base, metadata
-        self._real, self._say = real, say
+    def __init__(self, api: Api, verbs: Verbs, base: Version, metadata: Metadata, *, real: bool) -> None:
+        self._api, self._verbs, self._base, self._metadata, self._real = api, verbs, base, metadata, real
         self._jobs: dict[tuple[str, str], str] = {}  # namespace and name to what its state must be
         self._run: tuple[str, str] | None = None
         self._recorded: int | None = None
         self._caller: tuple[str, str] | None = None
-
-    @property
-    def check(self) -> Check:
-        """The check that looks after them."""
-        return Check(
-            id="in-flight",
-            title="Workloads that run, wait, serve or are recorded survive",
-            look=self._look,
-        )
 
     def launch(self, now: Snapshot) -> None:
         """Put the workloads there, and wait until each is as it is to stay."""
@@ -163,9 +152,8 @@ class Flight:
                     if refused.status != 404:
                         raise
 
-    def _look(self, look: Look) -> Outcome:
-        if look.now.step == "install":
-            return outcome("executed", (), ())
+    def look(self, look: Look) -> Outcome:
+        """What has become of them."""
         evidence: Evidence = "executed" if self._caller or self._run else "simulated"
         last = look.now.step == "upgrade again"
         found = [*self._lost_jobs(), *self._unserved(), *self._forgotten(last=last)]
@@ -258,6 +246,12 @@ class Flight:
         except Refused:
             return "gone"
         return str(workflow.get("status", {}).get("phase", ""))
+
+
+def check(flight: Flight | None) -> Check:
+    """The check that looks after them. None: nothing is in flight."""
+    title = "Workloads that run, wait, serve or are recorded survive"
+    return Check(id="in-flight", title=title, look=flight.look if flight else lambda _: outcome("executed", (), ()))
 
 
 def job_state(job: Object | None) -> str:

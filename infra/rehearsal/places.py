@@ -17,6 +17,7 @@ from infra.toolchain import cache
 Say = Callable[[str], None]
 CLUSTER = "rehearsal"
 WORKTREE = "worktree"
+_LOCK = "lock"
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -115,15 +116,14 @@ def sweep(say: Say) -> None:
 def _held(where: Path, stack: contextlib.ExitStack) -> bool:
     """Take the folder for this process until the stack is closed; False where another one has it."""
     try:
-        descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(where / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return False
     stack.callback(os.close, descriptor)
-    try:
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return where.exists()
+        return os.path.samestat(os.fstat(descriptor), (where / _LOCK).stat())  # else another one has just removed it
+    return False
 
 
 def _clear(where: Path, say: Say) -> None:
@@ -133,7 +133,10 @@ def _clear(where: Path, say: Say) -> None:
         if embedded.names() or embedded.folder(CLUSTER).exists():
             embedded.down(CLUSTER, say=say)
     for each in where.iterdir():
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
+        if each.is_dir():
+            shutil.rmtree(each)
+        elif each.name != _LOCK:
+            each.unlink()
 
 
 def _remove(where: Path) -> None:

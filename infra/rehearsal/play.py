@@ -12,7 +12,7 @@ from infra.clusters import embedded
 from infra.clusters.embedded.api import Api
 from infra.errors import BadInput, KibanError
 from infra.metadata import Metadata
-from infra.rehearsal import checks, places, snapshot
+from infra.rehearsal import checks, flight, places, snapshot
 from infra.rehearsal.faults import FAULTS
 from infra.rehearsal.flight import Flight
 from infra.rehearsal.look import Check, Finding, Look, Outcome
@@ -49,18 +49,18 @@ def rehearse(request: Request, say: Say) -> Rehearsal:
         candidate = places.version(request.candidate, request.environment, say)
     base = places.version(request.base, request.environment, say) if request.base else None
     with places.home(request.environment, say) as home, places.within(home):
-        return _Play(request, base, candidate, home, say).run()
+        return Play(request, base, candidate, home, say).run()
 
 
-class _Play:
-    """One rehearsal."""
+class Play:
+    """One rehearsal, in a home. outcomes: by step, what each check says; of a step that is taken again, the last."""
 
     def __init__(self, request: Request, base: Version | None, candidate: Version, home: Path, say: Say) -> None:
         self._request, self._base, self._candidate, self._home = request, base, candidate, home
         self._say: Say = lambda line: say(f"rehearse {request.environment}: {line}")
         self._verbs = Verbs(request.environment, home, say)
-        self._checks: tuple[Check, ...] = checks.ALL
-        self._outcomes: dict[str, dict[str, Outcome]] = {}
+        self._checks: tuple[Check, ...] = (*checks.ALL, flight.check(None))
+        self.outcomes: dict[str, dict[str, Outcome]] = {}
         self._steps: list[StepResult] = []
         self._flight: Flight | None = None
         self._installed: Snapshot | None = None
@@ -73,13 +73,13 @@ class _Play:
         """Take all steps."""
         started, began = dt.datetime.now(dt.UTC), time.monotonic()
         first = self._base or self._candidate
-        self._cluster(first)
+        self.begin(first)
         before = snapshot.take(self._api, "before", None)
-        self._install(first)
+        self.install(first)
         if self._base:
             self._upgrade(self._base)
         else:
-            self._step("second up", self._candidate, judged=False)
+            self.step("second up", self._candidate, judged=False)
         if self._flight:
             self._flight.end()
         self._destroy(before)
@@ -91,14 +91,15 @@ class _Play:
             started=started.isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
             steps=tuple(self._steps),
-            checks=summarise(self._checks, self._outcomes, first=self._base is None),
+            checks=summarise(self._checks, self.outcomes, first=self._base is None),
             faults=self._faults,
-            mended=mended(self._checks, self._outcomes),
+            mended=mended(self._checks, self.outcomes),
             peak_memory_mib=self._memory,
             objects=self._objects,
         )
 
-    def _cluster(self, version: Version) -> None:
+    def begin(self, version: Version) -> None:
+        """Start the cluster, with the nodes of a version's environment."""
         status, document = self._verbs.run(version, "cluster", "up", CLUSTER, "--env", self._request.environment)
         if status:
             refused = BadInput if status == BadInput.exit_status else KibanError
@@ -108,29 +109,28 @@ class _Play:
     def _api(self) -> Api:
         return embedded.api(CLUSTER)
 
-    def _install(self, version: Version) -> None:
-        ran = self._step("install", version, quiet=self._base is not None)
+    def install(self, version: Version) -> None:
+        """Install a version, and where it is the base put workloads in flight."""
+        ran = self.step("install", version, quiet=self._base is not None)
         if not ran.ok and self._base:
             raise BadInput(f"the base {version.title} cannot be installed: {ran.error}")
         if ran.ok and self._base:
             self._say("workloads in flight")
             cluster = embedded.get(CLUSTER)
-            flight = Flight(
-                self._api, self._verbs, version, Metadata(cluster), real=embedded.runs_pods(CLUSTER), say=self._say
-            )
-            self._flight = flight
-            self._checks = (*self._checks, flight.check)
+            real = embedded.runs_pods(CLUSTER)
+            self._flight = Flight(self._api, self._verbs, version, Metadata(cluster), real=real)
+            self._checks = (*checks.ALL, flight.check(self._flight))
             assert self._installed is not None  # noqa: S101 - taken after the step
-            flight.launch(self._installed)
+            self._flight.launch(self._installed)
 
     def _upgrade(self, base: Version) -> None:
         if self._request.faults:
             self._under_fault()
-        ran = self._step("upgrade", self._candidate)
+        ran = self.step("upgrade", self._candidate)
         if ran.ok:
-            self._step("second up", self._candidate, judged=False)
-        self._step("rollback", base)
-        self._step("upgrade again", self._candidate)
+            self.step("second up", self._candidate, judged=False)
+        self.step("rollback", base)
+        self.step("upgrade again", self._candidate)
 
     def _under_fault(self) -> None:
         """Upgrade while the faults last; what they stop, the upgrade that follows has to mend."""
@@ -149,7 +149,7 @@ class _Play:
         self._note(ran)
         self._judge(snapshot.take(self._api, "destroy", None), ran, before, checks.STEPS, self._candidate)
 
-    def _step(self, step: str, version: Version, *, judged: bool = True, quiet: bool = False) -> Ran:
+    def step(self, step: str, version: Version, *, judged: bool = True, quiet: bool = False) -> Ran:
         """`up` of a version, then a look. judged: by all checks, not just those of what `up` said itself."""
         self._say(f"{step}: {version.title}")
         ran = self._verbs.up(version, step)
@@ -188,10 +188,13 @@ class _Play:
         self, now: Snapshot, ran: Ran, base: Snapshot | None, those: Sequence[Check], version: Version
     ) -> list[tuple[str, Finding]]:
         look = Look(now=now, base=base, api=self._api, images=self._images_of(version), ran=ran)
-        outcomes = self._outcomes.setdefault(ran.step, {})
+        outcomes = self.outcomes.setdefault(ran.step, {})
         for check in those:
-            outcomes[check.id] = check.look(look)
-        return [(check.id, finding) for check in those for finding in outcomes[check.id].findings]
+            found = check.look(look)
+            # whether a base can be brought back, say, is asked in one step alone
+            if found.looked_at or found.findings or check not in checks.STEPS:
+                outcomes[check.id] = found
+        return [(check, finding) for check, found in outcomes.items() for finding in found.findings]
 
     def _images_of(self, version: Version) -> frozenset[str]:
         if version.root not in self._images:

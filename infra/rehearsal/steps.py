@@ -16,8 +16,7 @@ from infra.errors import CouldNotRun, Interrupted
 from infra.rehearsal.places import CLUSTER, Version
 
 Say = Callable[[str], None]
-_KEPT = ("KIBAN_CACHE", "KIBAN_OFFLINE", "KIBAN_NO_APT")
-_FOREIGN = ("KIBAN_", "PULUMI_", "KUBECONFIG", "KUBECACHEDIR", "VIRTUAL_ENV")
+_FOREIGN = ("KIBAN_CLUSTER", "KIBAN_SHELL", "PULUMI_", "KUBECONFIG", "KUBECACHEDIR", "VIRTUAL_ENV")
 """What leads a verb to another cluster or backend than the rehearsal's."""
 _TAIL = 5
 _PATIENCE = "120"
@@ -64,9 +63,8 @@ class Verbs:
 
     def __init__(self, environment: str, home: Path, say: Say) -> None:
         self.environment, self._say = environment, say
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        self._environ = {**own, **kept, "KIBAN_HOME": str(home), "KIBAN_PATIENCE": _PATIENCE}
+        self._environ = {**own, "KIBAN_HOME": str(home), "KIBAN_PATIENCE": _PATIENCE}
 
     def up(self, version: Version, step: str) -> Ran:
         """`kiban up` of a version."""

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from components._labels import ENVIRONMENT
+from components._labels import ENVIRONMENT, SIMULATED
 from infra.errors import BadInput
-from infra.rehearsal.look import Check, Finding, Look, Outcome, outcome
+from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
 from infra.rehearsal.snapshot import Object, name
 from infra.rehearsal.steps import Change, Problem, Ran
 
@@ -141,7 +141,9 @@ def _ready(look: Look) -> Outcome:
     ]
     owners = look.now.all("Deployment.apps", "StatefulSet.apps", "DaemonSet.apps")
     pods = [pod for pod in look.now.all("Pod") if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-    return outcome("executed", [*owners, *pods], [*waited, *map(_unready, filter(_lacks, owners)), *_ailing(pods)])
+    real = any(SIMULATED not in node["metadata"].get("labels", {}) for node in look.now.all("Node"))
+    evidence: Evidence = "executed" if real else "simulated"
+    return outcome(evidence, [*owners, *pods], [*waited, *map(_unready, filter(_lacks, owners)), *_ailing(pods)])
 
 
 def _lacks(owner: Object) -> bool:
