@@ -1,0 +1,29 @@
+"""Waiting for a controller to decide on each of some objects, where a refusal may be taken back."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+_EVERY = 0.1  # seconds
+_STANDS = 2.0
+Each = TypeVar("Each")
+
+
+def settle(
+    read: Callable[[], list[Each]], *, done: Callable[[Each], bool], refused: Callable[[Each], bool], seconds: float
+) -> list[Each]:
+    """What is read last: all done; or all that is not has been refused for two seconds; or after `seconds`.
+
+    Two seconds, since what was refused may be looked at again when the others are there (the scheduler does so after
+    one).
+    """
+    end = time.monotonic() + seconds
+    since = None
+    while True:
+        found = read()
+        rest = [each for each in found if not done(each)]
+        now = time.monotonic()
+        since = (since or now) if all(map(refused, rest)) else None
+        if not rest or now > end or (since is not None and now - since > _STANDS):
+            return found
+        time.sleep(_EVERY)
