@@ -75,7 +75,8 @@ def _shown(units: Fraction) -> str:
 
 
 def _waits(asked: Asked) -> bool:
-    return _WAITS in (asked.refusal or "")
+    said = (asked.refusal or "").split(", ")
+    return any(_WAITS in each and each.endswith(f" in flavor {asked.part.flavor}") for each in said)
 
 
 def _finding(asked: Asked) -> Finding:

@@ -51,7 +51,8 @@ def schedulable(look: Look) -> Outcome:
 def missing(snapshot: Snapshot) -> Iterator[tuple[Object, int]]:
     """What makes pods that are to be there at once, and how many of them are on no simulated node.
 
-    Jobs and CronJobs count once, also where they are over: the next release makes them again.
+    Not what the cluster itself has (kube-system): the environment's has its own. Jobs and CronJobs count once, also
+    where they are over: the next release makes them again.
     """
     maker = makers(snapshot)
     simulated = {node["metadata"]["name"] for node in snapshot.all("Node") if SIMULATED in node["metadata"]["labels"]}
@@ -62,7 +63,8 @@ def missing(snapshot: Snapshot) -> Iterator[tuple[Object, int]]:
     )
     for each in snapshot.all("Deployment.apps", "StatefulSet.apps", "Job.batch", "CronJob.batch"):
         wanted = each["spec"].get("replicas", 1)
-        if wanted and maker(each) is each and not (each["kind"] == "Job" and _QUEUE in _labels(each)):
+        queued = each["kind"] == "Job" and _QUEUE in _labels(each)
+        if wanted and maker(each) is each and not queued and each["metadata"]["namespace"] != "kube-system":
             yield each, max(0, wanted - there[each["metadata"]["uid"]])
 
 

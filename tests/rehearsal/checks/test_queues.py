@@ -150,6 +150,7 @@ def test_what_is_admitted_and_bound_is_fine_and_the_jobs_go() -> None:
     "why",
     [
         "insufficient quota for nvidia.com/gpu in flavor a100, request > maximum capacity (1 > 0)",
+        "insufficient unused quota for nvidia.com/gpu in flavor other, 1 more needed, a100 is not a flavor",
         "ClusterQueue vision is inactive",
         "untolerated taint {x y NoSchedule} in flavor a100",
     ],

@@ -148,6 +148,14 @@ def test_a_job_in_a_queue_is_not_of_the_platform() -> None:
     assert (outcome.looked_at, outcome.findings) == (1, ())
 
 
+def test_what_the_cluster_itself_has_is_not_of_the_platform() -> None:
+    """An environment's cluster has a DNS of its own."""
+    dns = deployment("coredns", 1, "9")
+    dns["metadata"]["namespace"] = "kube-system"
+    outcome = looked(Server(nodes=1), Deployment_apps=[dns])
+    assert (outcome.looked_at, outcome.findings) == (0, ())
+
+
 def test_a_pod_of_a_daemon_set_that_waits_is_found() -> None:
     """No shadow: its own condition says it."""
     daemons = deployment("exporter", 1, "9") | {"kind": "DaemonSet"}
