@@ -95,11 +95,11 @@ def home(environment: str, say: Say) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         if not _held(where, stack):
             raise CouldNotRun(f"{environment} is being rehearsed by another process; wait for it to end")
-        _clear(where, say)
+        clear(where, say)
         try:
             yield where
         finally:
-            _clear(where, say)
+            clear(where, say)
             _remove(where)
 
 
@@ -109,7 +109,7 @@ def sweep(say: Say) -> None:
         with contextlib.ExitStack() as stack:
             if _held(where, stack):
                 say(f"rehearsal of {where.name}: removing what a killed run has left")
-                _clear(where, say)
+                clear(where, say)
                 _remove(where)
 
 
@@ -126,7 +126,8 @@ def _held(where: Path, stack: contextlib.ExitStack) -> bool:
     return False
 
 
-def _clear(where: Path, say: Say) -> None:
+def clear(where: Path, say: Say) -> None:
+    """Take down what a home has, and leave it empty."""
     from infra.clusters import embedded  # noqa: PLC0415 - every verb sweeps, and hardly ever finds anything
 
     with within(where):

@@ -63,6 +63,7 @@ class Play:
         self.outcomes: dict[str, dict[str, Outcome]] = {}
         self._steps: list[StepResult] = []
         self._flight: Flight | None = None
+        self._before: Snapshot | None = None
         self._installed: Snapshot | None = None
         self._images: dict[Path, frozenset[str]] = {}
         self._faults: tuple[str, ...] = ()
@@ -74,7 +75,6 @@ class Play:
         started, began = dt.datetime.now(dt.UTC), time.monotonic()
         first = self._base or self._candidate
         self.begin(first)
-        before = snapshot.take(self._api, "before", None)
         self.install(first)
         if self._base:
             self._upgrade(self._base)
@@ -82,7 +82,7 @@ class Play:
             self.step("second up", self._candidate, judged=False)
         if self._flight:
             self._flight.end()
-        self._destroy(before)
+        self.destroy()
         return Rehearsal(
             environment=self._request.environment,
             base=self._base.title if self._base else None,
@@ -104,6 +104,7 @@ class Play:
         if status:
             refused = BadInput if status == BadInput.exit_status else KibanError
             raise refused(f"{version.title}: {document.get('error', 'its cluster does not start')}")
+        self._before = snapshot.take(self._api, "before", None)
 
     @property
     def _api(self) -> Api:
@@ -143,11 +144,12 @@ class Play:
         for each in self._faults:
             self._say(each)
 
-    def _destroy(self, before: Snapshot) -> None:
+    def destroy(self) -> None:
+        """Delete the platform, with the candidate's verb."""
         self._say("destroy")
         ran = self._verbs.destroy(self._candidate, "destroy")
         self._note(ran)
-        self._judge(snapshot.take(self._api, "destroy", None), ran, before, checks.STEPS, self._candidate)
+        self._judge(snapshot.take(self._api, "destroy", None), ran, self._before, checks.STEPS, self._candidate)
 
     def step(self, step: str, version: Version, *, judged: bool = True, quiet: bool = False) -> Ran:
         """`up` of a version, then a look. judged: by all checks, not just those of what `up` said itself."""
