@@ -18,6 +18,8 @@ Say = Callable[[str], None]
 CLUSTER = "rehearsal"
 WORKTREE = "worktree"
 _LOCK = "lock"
+_VERSIONS = 6
+"""How many versions the cache keeps, the last used ones: each has a virtual environment, some 200 MB."""
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,9 @@ def _unpacked(commit: str, say: Say) -> Path:
                 if archive.returncode:
                     raise CouldNotRun(f"git archive {commit}: exit status {archive.returncode}")
                 cache.place(made, target)
+    target.touch()
+    for unused in sorted(target.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime)[:-_VERSIONS]:
+        shutil.rmtree(unused, ignore_errors=True)
     return target
 
 

@@ -61,6 +61,21 @@ def test_a_version_is_the_commit_and_not_what_was_changed_since(repository: Path
     assert places.working_tree().root == repository
 
 
+def test_the_cache_keeps_the_versions_that_were_last_used(repository: Path) -> None:
+    """Six of them."""
+    used = [places.version("v1", "prod", say).root]
+    others = []
+    for number in range(6):
+        other = used[0].with_name(f"{number:040x}")
+        other.mkdir()
+        os.utime(other, (number, number))
+        others.append(other)
+    assert places.version("v1", "prod", say).root == used[0]
+    assert [other.exists() for other in others] == [False, True, True, True, True, True]
+    assert used[0].exists()
+    assert repository.exists()
+
+
 @pytest.mark.parametrize(
     ("ref", "environment", "words"),
     [
