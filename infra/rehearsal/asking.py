@@ -15,6 +15,7 @@ from infra.rehearsal.settling import settle
 from infra.rehearsal.snapshot import Object, Snapshot
 
 SECONDS = 30.0
+QUEUE = "kueue.x-k8s.io/queue-name"
 _MARK = "rehearsal.kiban.dev/asks"
 """Label of a Job and its pod: the flavor that it asks for."""
 _JOBS = "/apis/batch/v1"
@@ -26,7 +27,8 @@ class Part:
     """What a team may have of a flavor through a LocalQueue of its namespace: of one resource, others come with it.
 
     pool: the flavor's nodes carry it as their label kiban.dev/pool. topology: whether the flavor takes only workloads
-    that say how close together their pods are to be.
+    that say how close together their pods are to be. own, most: what is promised to the team, and that with what it may
+    borrow, in whole units.
     """
 
     namespace: str
@@ -36,6 +38,8 @@ class Part:
     resource: str
     pool: str | None
     topology: bool
+    own: int
+    most: int
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -61,17 +65,20 @@ def parts(snapshot: Snapshot) -> Iterator[Part]:
             continue
         for flavor, quotas in _quotas(cluster_queue):
             spec = (snapshot.find(f"ResourceFlavor.{_KUEUE}", flavor) or {}).get("spec", {})
-            had = [each["name"] for each in quotas if _may_have(each, there[flavor, each["name"]])]
+            had = {each["name"]: each for each in quotas if _most(each, there[flavor, each["name"]]) > 0}
             devices = [resource for resource in had if "/" in resource]
             if devices or "cpu" in had:
+                resource = (*devices, "cpu")[0]
                 yield Part(
                     namespace=namespace,
                     queue=queue["metadata"]["name"],
                     cluster_queue=of,
                     flavor=flavor,
-                    resource=(*devices, "cpu")[0],
+                    resource=resource,
                     pool=spec.get("nodeLabels", {}).get(POOL),
                     topology="topologyName" in spec,
+                    own=int(amount(had[resource]["nominalQuota"])),
+                    most=int(_most(had[resource], there[flavor, resource])),
                 )
 
 
@@ -91,10 +98,10 @@ def _quotas(queue: Object) -> Iterator[tuple[str, list[Object]]]:
             yield flavor["name"], flavor["resources"]
 
 
-def _may_have(quota: Object, there: Fraction) -> bool:
-    """Whether it is of anything. Without a limit all may be borrowed that others leave idle, if there is any."""
-    borrows = amount(quota["borrowingLimit"]) if "borrowingLimit" in quota else there
-    return amount(quota["nominalQuota"]) > 0 or borrows > 0
+def _most(quota: Object, there: Fraction) -> Fraction:
+    """The own with what may be borrowed: without a limit, all that others leave idle."""
+    own = amount(quota["nominalQuota"])
+    return own + (amount(quota["borrowingLimit"]) if "borrowingLimit" in quota else there - own)
 
 
 def job(part: Part) -> Object:
@@ -119,7 +126,7 @@ def job(part: Part) -> Object:
         "containers": [container],
     }
     mark = {_MARK: part.flavor}
-    labels = mark | {"kueue.x-k8s.io/queue-name": part.queue}
+    labels = mark | {QUEUE: part.queue}
     annotations = {"simulation.kiban.dev/duration": "1h"} | close
     return {
         "apiVersion": "batch/v1",

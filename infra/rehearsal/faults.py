@@ -10,8 +10,8 @@ import psutil
 from components._labels import POOL, SIMULATED
 from infra.clusters import embedded
 from infra.clusters.embedded.api import Api
-from infra.rehearsal.flight import int_of
 from infra.rehearsal.places import CLUSTER
+from infra.rehearsal.quantities import amount
 from infra.rehearsal.snapshot import Object
 
 Say = Callable[[str], None]
@@ -182,7 +182,7 @@ def half_quota(api: Api, say: Say) -> Iterator[None]:
 def _halved(resource: Object) -> Object:
     if "/" not in resource["name"]:
         return resource
-    return resource | {"nominalQuota": str(int_of(resource["nominalQuota"]) // 2)}
+    return resource | {"nominalQuota": str(int(amount(resource["nominalQuota"])) // 2)}
 
 
 def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

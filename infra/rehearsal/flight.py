@@ -4,11 +4,10 @@ In every team and pool a Job that runs and one that waits for quota (simulated: 
 of the reference pipeline, what MLflow has recorded, and a model that KServe serves to a caller who counts (executed).
 """
 
-import dataclasses as dc
 import math
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from components._labels import TEAM
@@ -17,6 +16,8 @@ from components.tenancy import LOCAL_QUEUE
 from infra.clusters.embedded.api import Api, Refused
 from infra.errors import KibanError
 from infra.metadata import Metadata
+from infra.rehearsal import asking
+from infra.rehearsal.asking import Part
 from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
 from infra.rehearsal.places import CLUSTER, Version
 from infra.rehearsal.snapshot import Object, Snapshot
@@ -54,44 +55,6 @@ _CALLER = """
 """
 
 
-@dc.dataclass(frozen=True, kw_only=True)
-class Share:
-    """What a team may have of a pool: units of a resource that are its own, and the most."""
-
-    team: str
-    namespace: str
-    pool: str
-    resource: str
-    own: int
-    most: int
-
-
-def shares(now: Snapshot) -> Iterator[Share]:
-    """The shares of every team in every pool with devices, from its ClusterQueue."""
-    namespaces = {space["metadata"]["labels"].get(TEAM): space["metadata"]["name"] for space in now.all("Namespace")}
-    for queue in now.all("ClusterQueue.kueue.x-k8s.io"):
-        team = queue["metadata"]["name"]
-        for group in queue["spec"].get("resourceGroups", ()):
-            for flavor in group["flavors"]:
-                for each in flavor["resources"]:
-                    own, borrowed = int_of(each["nominalQuota"]), int_of(each.get("borrowingLimit", "0"))
-                    if "/" in each["name"] and own + borrowed and team in namespaces:
-                        yield Share(
-                            team=team,
-                            namespace=namespaces[team],
-                            pool=flavor["name"],
-                            resource=each["name"],
-                            own=own,
-                            most=own + borrowed,
-                        )
-
-
-def int_of(quantity: object) -> int:
-    """A whole quantity; `1k` is 1000."""
-    text = str(quantity)
-    return int(text[:-1]) * 1000 if text.endswith("k") else int(text)
-
-
 class Flight:
     """The workloads of one rehearsal. real: whether pods run for real."""
 
@@ -104,10 +67,11 @@ class Flight:
 
     def launch(self, now: Snapshot) -> None:
         """Put the workloads there, and wait until each is as it is to stay."""
-        for share in shares(now):
-            if share.own:
-                self._start(share, "runs", 1)
-            self._start(share, "waits", share.most if share.own else share.most + 1)
+        for part in asking.parts(now):
+            if "/" in part.resource:
+                if part.own:
+                    self._start(part, "runs", 1)
+                self._start(part, "waits", part.most if part.own else part.most + 1)
         teams = [space["metadata"] for space in now.all("Namespace") if TEAM in space["metadata"].get("labels", {})]
         if self._real and teams and now.all("WorkflowTemplate.argoproj.io"):
             self._pipeline(teams[0])
@@ -115,10 +79,10 @@ class Flight:
             self._model(teams[0]["name"])
         self._wait()
 
-    def _start(self, share: Share, what: str, pods: int) -> None:
-        name = f"rehearsal-{share.pool}-{what}"
-        self._create(_JOBS, "jobs", job(share, name, pods))
-        self._jobs[share.namespace, name] = "running" if what == "runs" else "waiting"
+    def _start(self, part: Part, what: str, pods: int) -> None:
+        name = f"rehearsal-{part.flavor}-{what}"
+        self._create(_JOBS, "jobs", job(part, name, pods))
+        self._jobs[part.namespace, name] = "running" if what == "runs" else "waiting"
 
     def _pipeline(self, team: Mapping[str, Any]) -> None:
         words = ("runs", "start", self._verbs.environment, "--team", team["labels"][TEAM], "--on", CLUSTER)
@@ -266,32 +230,20 @@ def job_state(job: Object | None) -> str:
     return "running" if status.get("ready") else "not ready"
 
 
-def job(share: Share, name: str, pods: int) -> Object:
-    """A Job of so many pods with a device each, as a team's member writes it; its pods run until they are deleted."""
-    pod = {
-        "metadata": {"annotations": {"simulation.kiban.dev/duration": "24h"}},
-        "spec": {
-            "restartPolicy": "Never",
-            "nodeSelector": {"kiban.dev/pool": share.pool},
-            "tolerations": [{"operator": "Exists"}],
-            "securityContext": _SECURITY,
-            "containers": [
-                {
-                    "name": "train",
-                    "image": "kiban.dev/rehearsal/train:1",
-                    "resources": {"limits": {share.resource: "1", "cpu": "100m", "memory": "128Mi"}},
-                    "securityContext": _CONTAINER,
-                }
-            ],
-        },
+def job(part: Part, name: str, pods: int) -> Object:
+    """A Job of so many pods with a device each, whose pods run until they are deleted."""
+    made = asking.job(part)
+    many = {"parallelism": pods, "completions": pods}
+    return made | {
+        "metadata": {"name": name, "namespace": part.namespace, "labels": {MARK: "true", asking.QUEUE: part.queue}},
+        "spec": made["spec"] | many | {"template": unmarked(made["spec"]["template"])},
     }
-    labels = {MARK: "true", "kueue.x-k8s.io/queue-name": LOCAL_QUEUE}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": share.namespace, "labels": labels},
-        "spec": {"suspend": True, "backoffLimit": 0, "parallelism": pods, "completions": pods, "template": pod},
-    }
+
+
+def unmarked(template: Object) -> Object:
+    """A pod template without the labels of a Job that asks."""
+    annotations = template["metadata"]["annotations"] | {"simulation.kiban.dev/duration": "24h"}
+    return template | {"metadata": {"annotations": annotations}}
 
 
 def model(namespace: str) -> Object:
@@ -336,7 +288,7 @@ def caller(namespace: str) -> Object:
         "metadata": {
             "name": "rehearsal-caller",
             "namespace": namespace,
-            "labels": {MARK: "true", "kueue.x-k8s.io/queue-name": LOCAL_QUEUE},
+            "labels": {MARK: "true", asking.QUEUE: LOCAL_QUEUE},
         },
         "spec": {
             "automountServiceAccountToken": False,

@@ -225,6 +225,8 @@ def test_a_job_is_what_a_member_would_write() -> None:
         resource=GPU,
         pool="a100",
         topology=True,
+        own=8,
+        most=8,
     )
     made = job(part)
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "default"
