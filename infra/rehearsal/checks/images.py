@@ -64,10 +64,11 @@ def _of_pod(pod: Pod) -> Iterator[str]:
 
 
 def _platforms(now: Snapshot) -> Iterator[Object]:
-    """The platform's ConfigMaps and custom resources."""
+    """The platform's ConfigMaps and custom resources, without those that are switched off (KServe's runtimes)."""
     custom = {f"{each['spec']['names']['kind']}.{each['spec']['group']}" for each in now.all(_DEFINITION)}
     for each in now.all("ConfigMap", *sorted(custom)):
-        if ENVIRONMENT in (each["metadata"].get("labels") or {}):
+        off = each.get("spec", {}).get("disabled") is True
+        if ENVIRONMENT in (each["metadata"].get("labels") or {}) and not off:
             yield each
 
 

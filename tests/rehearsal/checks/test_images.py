@@ -18,7 +18,7 @@ def config(**data: str) -> Object:
     return made("v1", "ConfigMap", "config", "kserve", labels=PLATFORM, data=data)
 
 
-def runtime(image: str) -> list[Object]:
+def runtime(image: str, *, disabled: bool = False) -> list[Object]:
     """Return a custom resource of the platform's that names an image, and its kind."""
     names = {"kind": "ClusterServingRuntime", "plural": "clusterservingruntimes"}
     kind = made(
@@ -28,7 +28,7 @@ def runtime(image: str) -> list[Object]:
         labels=PLATFORM,
         spec={"group": "serving.kserve.io", "names": names, "versions": [{"schema": {"image": {"type": "string"}}}]},
     )
-    spec = {"containers": [{"name": "server", "image": image}]}
+    spec = {"disabled": disabled, "containers": [{"name": "server", "image": image}]}
     return [kind, made("serving.kserve.io/v1alpha1", "ClusterServingRuntime", "mlserver", labels=PLATFORM, spec=spec)]
 
 
@@ -59,6 +59,7 @@ def variables(**given: str) -> list[Object]:
         [config(explainers=json.dumps({"art": {"image": "kserve/art", "defaultImageVersion": "v0.20.0"}}))],
         [config(steps="image: '{{inputs.parameters.image}}'"), made("v1", "ConfigMap", "x", "y", data={"image": "a"})],
         runtime("docker.io/seldonio/mlserver:1.5.0"),
+        runtime("vllm/vllm-openai:latest", disabled=True),
         [deployment("coredns", "kube-system", image="coredns")],
     ],
 )
