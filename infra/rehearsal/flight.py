@@ -214,7 +214,7 @@ class Flight:
 
 def check(flight: Flight | None) -> Check:
     """The check that looks after them. None: nothing is in flight."""
-    title = "Workloads that run, wait, serve or are recorded survive"
+    title = "workloads that run, wait, serve or are recorded survive"
     return Check(id="in-flight", title=title, look=flight.look if flight else lambda _: outcome("executed", (), ()))
 
 

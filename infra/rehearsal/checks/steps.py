@@ -273,24 +273,24 @@ def _left(each: Object) -> Finding:
 
 
 CHECKS = (
-    Check(id="configuration", title="The program accepts the environment's data", look=_configuration),
+    Check(id="configuration", title="the program accepts the environment's data", look=_configuration),
     Check(
         id="admission",
-        title="The API server, every webhook and policy admit what is declared",
+        title="the API server, every webhook and policy admit what is declared",
         look=_of_problems(_ADMISSION, "correct what the message names"),
         executes=True,
     ),
     Check(
         id="kinds-first",
-        title="Kinds are there before objects of them",
+        title="kinds are there before objects of them",
         look=_of_problems(_KINDS, "declare the kind, and have its objects depend on it"),
         executes=True,
     ),
-    Check(id="immutable", title="No field is changed that cannot be", look=_immutable, executes=True),
-    Check(id="stateful", title="Nothing that holds data is replaced or deleted", look=_stateful, executes=True),
-    Check(id="conflict", title="No field of another manager is taken", look=_conflict, executes=True),
-    Check(id="ready", title="Everything becomes ready", look=_ready, executes=True),
-    Check(id="idempotent", title="A second `up` changes nothing", look=_idempotent, executes=True),
-    Check(id="rollback", title="The base can be brought back", look=_rollback, executes=True),
-    Check(id="destroy", title="The platform can be deleted, and nothing is left", look=_destroy, executes=True),
+    Check(id="immutable", title="no field is changed that cannot be", look=_immutable, executes=True),
+    Check(id="stateful", title="nothing that holds data is replaced or deleted", look=_stateful, executes=True),
+    Check(id="conflict", title="no field of another manager is taken", look=_conflict, executes=True),
+    Check(id="ready", title="everything becomes ready", look=_ready, executes=True),
+    Check(id="idempotent", title="a second `up` changes nothing", look=_idempotent, executes=True),
+    Check(id="rollback", title="the base can be brought back", look=_rollback, executes=True),
+    Check(id="destroy", title="the platform can be deleted, and nothing is left", look=_destroy, executes=True),
 )
