@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components._labels import ENVIRONMENT
-from infra.clusters.embedded.api import Api, Refused
+from infra.clusters.embedded.api import Refused
 from infra.rehearsal.checks.webhooks import unserved
 from infra.rehearsal.look import Check, Finding, Look, Outcome, outcome
 from infra.rehearsal.snapshot import Object, Snapshot, kind_of, name
@@ -49,21 +49,16 @@ def _pruned(look: Look) -> Outcome:
 
 
 def _live(look: Look, each: Object, definition: Object) -> Object | None:
-    """The object in the version in which it is declared."""
+    """The object in the version in which it is declared: the API server is asked where the snapshot has another."""
     metadata = each["metadata"]
     found = look.now.find(kind_of(each), metadata.get("name", ""), metadata.get("namespace", ""))
-    if found is None or found["apiVersion"] == each["apiVersion"]:
+    if found and found["apiVersion"] == each["apiVersion"]:
         return found
-    return _converted(look.api, each, definition)
-
-
-def _converted(api: Api, each: Object, definition: Object) -> Object | None:
-    metadata = each["metadata"]
     within = f"namespaces/{metadata['namespace']}/" if "namespace" in metadata else ""
-    plural = definition["spec"]["names"]["plural"]
+    path = f"/apis/{each['apiVersion']}/{within}{definition['spec']['names']['plural']}"
     try:
-        return api.get(f"/apis/{each['apiVersion']}/{within}{plural}/{metadata['name']}")
-    except Refused:  # not in that version: the matter of kinds-current
+        return look.api.get(f"{path}/{metadata['name']}")
+    except Refused:  # it is not there, or not in that version: the matter of others
         return None
 
 
