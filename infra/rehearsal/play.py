@@ -63,6 +63,7 @@ class Play:
         self.outcomes: dict[str, dict[str, Outcome]] = {}
         self._steps: list[StepResult] = []
         self._flight: Flight | None = None
+        self._last = base or candidate
         self._before: Snapshot | None = None
         self._installed: Snapshot | None = None
         self._images: dict[Path, frozenset[str]] = {}
@@ -145,17 +146,18 @@ class Play:
             self._say(each)
 
     def destroy(self) -> None:
-        """Delete the platform, with the candidate's verb."""
+        """Delete the platform, with the verb of the version that was installed last."""
         self._say("destroy")
-        ran = self._verbs.destroy(self._candidate, "destroy")
+        ran = self._verbs.destroy(self._last, "destroy")
         self._note(ran)
-        self._judge(snapshot.take(self._api, "destroy", None), ran, self._before, checks.STEPS, self._candidate)
+        self._judge(snapshot.take(self._api, "destroy", None), ran, self._before, checks.STEPS, self._last)
 
     def step(self, step: str, version: Version, *, judged: bool = True, quiet: bool = False) -> Ran:
         """`up` of a version, then a look. judged: by all checks, not just those of what `up` said itself."""
         self._say(f"{step}: {version.title}")
         ran = self._verbs.up(version, step)
         self._note(ran)
+        self._last = version if ran.ok else self._last
         now = self._take(step) if judged else None
         if step == "install":
             self._installed = now

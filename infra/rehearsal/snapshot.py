@@ -81,11 +81,11 @@ def take(api: Api, step: str, state: Path | None) -> Snapshot:
 
 
 def kinds(api: Api) -> dict[str, tuple[str, str]]:
-    """Every kind that can be listed, in the version that the API server prefers: to its apiVersion and its path."""
+    """Every kind that can be listed, to its apiVersion and path, of its group's versions in the one most preferred."""
     versions = {"v1": "/api/v1"}
     for group in api.get("/apis")["groups"]:
-        version = group["preferredVersion"]["groupVersion"]
-        versions[version] = f"/apis/{version}"
+        named = [group["preferredVersion"], *group["versions"]]
+        versions |= {each["groupVersion"]: f"/apis/{each['groupVersion']}" for each in named}
     found: dict[str, tuple[str, str]] = {}
     for version, path in versions.items():
         for each in api.get(path)["resources"]:

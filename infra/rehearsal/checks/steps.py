@@ -16,8 +16,12 @@ _ADMISSION = re.compile(
     r"|denied the request|violates PodSecurity|failed calling webhook|is invalid:|field not declared in schema"
     r"|unknown field|Unsupported value"
 )
-_IMMUTABLE = re.compile(r"is immutable|immutable after creation|updates to .* are forbidden", re.IGNORECASE)
-_KINDS = re.compile(r"no matches for kind|no kind .* is registered|could not find the requested resource")
+_IMMUTABLE = re.compile(
+    r"is immutable|immutable after creation|updates to .* are forbidden|may not be changed in an update", re.IGNORECASE
+)
+_KINDS = re.compile(
+    r"no matches for kind|no kind .* is registered|could not find the requested resource|was removed in Kubernetes"
+)
 _CONFLICT = re.compile(r"has set .* since")
 STATEFUL = (
     "PersistentVolumeClaim",
@@ -105,9 +109,14 @@ def _immutable(look: Look) -> Outcome:
             remedy="leave the field as it is, or give the object another name and plan for both being there",
         )
         for change in (ran.changes if ran and look.base else ())
-        if change.done == "replaced" and _kind(change.resource) in _REMADE
+        if change.done == "replaced" and _kind(change.resource) in _REMADE and not _renamed(change)
     ]
     return outcome("executed", [ran] if ran else [], [*failed, *remade])
+
+
+def _renamed(change: Change) -> bool:
+    """Whether it has another name, under which the old one is in nobody's way: a Job by its digest, say."""
+    return {field.lstrip(".") for field in change.properties} == {"metadata.name"}
 
 
 def _fields(change: Change) -> str:
