@@ -370,3 +370,10 @@ def test_a_way_in_waits_for_the_namespace_that_it_is_in() -> None:
     assert made["monitoring-kubeflow-allow-monitoring"]["metadata"]["namespace"] == "kubeflow"
     assert "metadata-kubeflow" in after["monitoring-kubeflow-allow-monitoring"]
     assert "tenancy-vision" in after["monitoring-team-vision-allow-monitoring"]
+
+
+def test_a_teams_way_in_waits_for_nothing_of_other_teams() -> None:
+    """Two hundred teams that wait for each other's objects are three quarters of a million lines of the state."""
+    made, after = declared(MonitoringArgs(teams=(VISION,)))
+    assert made["monitoring-team-vision-allow-monitoring"]["metadata"]["namespace"] == "team-vision"
+    assert after["monitoring-team-vision-allow-monitoring"] == {"tenancy-vision"}
