@@ -360,6 +360,14 @@ def test_mlflow_lets_nobody_in_by_default(rendered: dict[str, list[Object]]) -> 
     assert "admin_password" not in read["mlflow"]
 
 
+def test_mlflow_takes_a_changed_password_for_seconds_at_most(rendered: dict[str, list[Object]]) -> None:
+    """A worker that did not make the change may go on with the old one; 200 teams' accounts are made in time by it."""
+    (config,) = [each for each in rendered["here"] if each["kind"] == "ConfigMap"]
+    read = configparser.ConfigParser()
+    read.read_string(config["data"]["accounts.ini"])
+    assert 0 < read["mlflow"].getint("auth_cache_ttl_seconds") <= 5
+
+
 def test_mlflow_reaches_an_external_database_by_tls_only(rendered: dict[str, list[Object]]) -> None:
     """Every container that asks it, for the dump too, checks the certificate."""
     (deployment,) = [each for each in rendered["there"] if each["kind"] == "Deployment"]
