@@ -4,16 +4,14 @@ Read only. Whether an external database lets the platform in is asked from withi
 than this machine's: a Job that components/metadata_store.py declares before all that needs the database.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from components.metadata_store import NAMESPACE, InCluster, MetadataStoreArgs
 from infra.errors import BadInput
 from infra.kubectl import Kubectl, Object
+from infra.quantities import amount
 
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-_UNITS |= {f"{letter}i": 1024 ** (power + 1) for power, letter in enumerate("KMGTP")}
 
 
 def check(environment_args: MetadataStoreArgs, kubectl: Kubectl) -> None:
@@ -75,7 +73,4 @@ def _refuse_change(name: str, part: InCluster, claim: Object, known: Mapping[str
 
 def gib(quantity: str) -> float:
     """A quantity of storage, as Kubernetes writes it, in GiB."""
-    found = re.fullmatch(r"([0-9.]+)([kMGTP]|[KMGTP]i)?", quantity)
-    if not found:
-        raise BadInput(f"storage {quantity!r} of a volume; accepted: a number with k, M, G, T, P, Ki, Mi, Gi, Ti or Pi")
-    return float(found[1]) * _UNITS[found[2] or ""] / 1024**3
+    return float(amount(quantity) / 1024**3)

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from components._labels import POOL, TEAM
 from infra.clusters.embedded.api import Api, Refused
-from infra.rehearsal.quantities import amount
+from infra.quantities import amount
 from infra.rehearsal.settling import settle
 from infra.rehearsal.snapshot import Object, Snapshot
 

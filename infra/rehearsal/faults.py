@@ -10,8 +10,8 @@ import psutil
 from components._labels import POOL, SIMULATED
 from infra.clusters import embedded
 from infra.clusters.embedded.api import Api
+from infra.quantities import amount
 from infra.rehearsal.places import CLUSTER
-from infra.rehearsal.quantities import amount
 from infra.rehearsal.snapshot import Object
 
 Say = Callable[[str], None]

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from components._labels import TEAM
+from infra.quantities import amount
 from infra.rehearsal import asking
 from infra.rehearsal.asking import Asked, guarantees
 from infra.rehearsal.look import Check, Finding, Look, Outcome, outcome
-from infra.rehearsal.quantities import amount
 from infra.rehearsal.snapshot import Snapshot, name
 
 _WAITS = "insufficient unused quota"

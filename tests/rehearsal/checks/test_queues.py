@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from infra.clusters.embedded.api import Refused
+from infra.quantities import amount
 from infra.rehearsal import asking, settling
 from infra.rehearsal.asking import Part, job, parts
 from infra.rehearsal.checks.queues import pools_admit, quota
 from infra.rehearsal.look import Look, Outcome
-from infra.rehearsal.quantities import amount
 from infra.rehearsal.snapshot import Object, Snapshot
 
 GPU = "nvidia.com/gpu"
