@@ -1,6 +1,7 @@
 """A cluster's objects at one moment, and what the program declared of them."""
 
 import dataclasses as dc
+import functools
 import gzip
 import json
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ Object = dict[str, Any]
 _AWAITED = ("deployments", "statefulsets", "daemonsets")
 _AT_ONCE = 4
 _SKIPPED = {"Event.events.k8s.io", "Lease.coordination.k8s.io", "ComponentStatus", "ControllerRevision.apps"}
+_FILTERS = {"Event": "?fieldSelector=type%3DWarning"}  # of the others every Job makes a dozen
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Snapshot:
 
     step: after which it was taken: `install`, `upgrade`, `rollback`, `upgrade again`.
     objects: by kind, which is `Pod` for the core group and `Deployment.apps` for others. Each has apiVersion and kind.
-        A Secret has its keys and no values.
+        A Secret has its keys and no values. Of events there are the warnings. Who set which field is left out.
     declared: the manifests of the state, as the program gave them: what was asked for, before defaults and webhooks.
     """
 
@@ -36,10 +38,15 @@ class Snapshot:
 
     def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """The object of that kind and name, if there is one."""
-        for each in self.objects.get(kind, ()):
-            if each["metadata"]["name"] == name and each["metadata"].get("namespace", "") == namespace:
-                return each
-        return None
+        return self._by_name.get((kind, name, namespace))
+
+    @functools.cached_property
+    def _by_name(self) -> dict[tuple[str, str, str], Object]:
+        return {
+            (kind, each["metadata"].get("name", ""), each["metadata"].get("namespace", "")): each
+            for kind, objects in self.objects.items()
+            for each in objects
+        }
 
     def templates(self) -> Iterator[tuple[Object, Object]]:
         """Every live object that makes pods (not one that another object made), with its pod template."""
@@ -114,12 +121,13 @@ def _settled(owner: Object) -> bool:
 def _list(api: Api, kind: str, at: tuple[str, str]) -> tuple[str, tuple[Object, ...]]:
     version, path = at
     short = kind.partition(".")[0]
-    return kind, tuple(
-        _without_values({"apiVersion": version, "kind": short, **each}) for each in api.get(path)["items"] or ()
-    )
+    listed = api.get(path + _FILTERS.get(kind, ""))["items"] or ()
+    return kind, tuple(_kept({"apiVersion": version, "kind": short, **each}) for each in listed)
 
 
-def _without_values(each: Object) -> Object:
+def _kept(each: Object) -> Object:
+    """The object without what nothing may, or need, look at: a Secret's values, and half of all there is."""
+    each["metadata"].pop("managedFields", None)
     if each["kind"] == "Secret" and each["apiVersion"] == "v1":
         return each | {"data": dict.fromkeys(each.get("data") or {}, "")}
     return each
