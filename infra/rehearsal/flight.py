@@ -25,6 +25,7 @@ from infra.rehearsal.steps import Verbs
 
 MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
+_EVERY = 0.3  # seconds
 _RUN_SECONDS = 240
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
@@ -67,11 +68,10 @@ class Flight:
 
     def launch(self, now: Snapshot) -> None:
         """Put the workloads there, and wait until each is as it is to stay."""
-        for part in asking.parts(now):
-            if "/" in part.resource:
-                if part.own:
-                    self._start(part, "runs", 1)
-                self._start(part, "waits", part.most if part.own else part.most + 1)
+        parts = [part for part in asking.parts(now) if "/" in part.resource]
+        self._start("running", [job(part, f"rehearsal-{part.flavor}-runs", 1) for part in parts if part.own])
+        self._wait()  # else one that is to wait may be let go before
+        self._start("waiting", [job(part, f"rehearsal-{part.flavor}-waits", waiting(part)) for part in parts])
         teams = [space["metadata"] for space in now.all("Namespace") if TEAM in space["metadata"].get("labels", {})]
         if self._real and teams and now.all("WorkflowTemplate.argoproj.io"):
             self._pipeline(teams[0])
@@ -79,10 +79,9 @@ class Flight:
             self._model(teams[0]["name"])
         self._wait()
 
-    def _start(self, part: Part, what: str, pods: int) -> None:
-        name = f"rehearsal-{part.flavor}-{what}"
-        self._create(_JOBS, "jobs", job(part, name, pods))
-        self._jobs[part.namespace, name] = "running" if what == "runs" else "waiting"
+    def _start(self, state: str, jobs: list[Object]) -> None:
+        self._api.each(self._create, ((_JOBS, "jobs", each) for each in jobs))
+        self._jobs |= {_key(each): state for each in jobs}
 
     def _pipeline(self, team: Mapping[str, Any]) -> None:
         words = ("runs", "start", self._verbs.environment, "--team", team["labels"][TEAM], "--on", CLUSTER)
@@ -98,49 +97,48 @@ class Flight:
         self._api.create(f"{path}/namespaces/{manifest['metadata']['namespace']}/{plural}", manifest)
 
     def _wait(self, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and (self._lost_jobs() or (self._caller and "ok" not in self._answers())):
-            time.sleep(0.3)
+        """Until all is as it is to stay, or nothing has come nearer to that for so long."""
+        fewest, deadline = math.inf, 0.0
+        while lost := len(self.jobs_lost()) + bool(self._caller and "ok" not in self._answers()):
+            if lost < fewest:
+                fewest, deadline = lost, time.monotonic() + seconds
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_EVERY)
 
     def end(self) -> None:
         """Take the workloads away again."""
-        kinds = ((_JOBS, "jobs"), (_SERVICES, "inferenceservices"), ("/api/v1", "pods"))
-        spaces = {space for space, _ in self._jobs} | ({self._caller[0]} if self._caller else set())
-        for path, plural in kinds:
-            for space in spaces:
-                try:
-                    self._api.delete(
-                        f"{path}/namespaces/{space}/{plural}?labelSelector={MARK}&propagationPolicy=Background"
-                    )
-                except Refused as refused:
-                    if refused.status != 404:
-                        raise
+        of_jobs = {space for space, _ in self._jobs}
+        lists = [f"{_JOBS}/namespaces/{space}/jobs" for space in sorted(of_jobs)]
+        if self._caller:
+            space, _ = self._caller
+            lists += [f"{_SERVICES}/namespaces/{space}/inferenceservices", f"/api/v1/namespaces/{space}/pods"]
+        query = f"labelSelector={MARK}&propagationPolicy=Background"
+        self._api.each(self._api.delete, [(f"{each}?{query}",) for each in lists])
 
     def look(self, look: Look) -> Outcome:
         """What has become of them."""
         evidence: Evidence = "executed" if self._caller or self._run else "simulated"
         last = look.now.step == "upgrade again"
-        found = [*self._lost_jobs(), *self._unserved(), *self._forgotten(last=last)]
+        found = [*self.jobs_lost(), *self._unserved(), *self._forgotten(last=last)]
         seen = [*self._jobs, *([self._run] if self._run else []), *([self._caller] if self._caller else [])]
         return outcome(evidence, seen, found)
 
-    def _lost_jobs(self) -> list[Finding]:
+    def jobs_lost(self) -> list[Finding]:
         """Jobs that are no longer as they were: gone, ended, or admitted or evicted by Kueue."""
-        found = []
-        for space in sorted({space for space, _ in self._jobs}):
-            path = f"{_JOBS}/namespaces/{space}/jobs?labelSelector={MARK}"
-            there = {each["metadata"]["name"]: each for each in self._api.get(path)["items"]}
-            for (of, name), wanted in self._jobs.items():
-                state = job_state(there.get(name))
-                if of == space and state != wanted:
-                    found.append(
-                        Finding(
-                            object=f"Job {space}/{name}",
-                            message=f"was {wanted} before, and is {state}",
-                            remedy="see its Workload's conditions for who ended it or let it start",
-                        )
-                    )
-        return found
+        if not self._jobs:
+            return []
+        there = {_key(each): each for each in self._api.get(f"{_JOBS}/jobs?labelSelector={MARK}")["items"]}
+        states = {key: job_state(there.get(key)) for key in self._jobs}
+        return [
+            Finding(
+                object=f"Job {'/'.join(key)}",
+                message=f"was {wanted} before, and is {states[key]}",
+                remedy="see its Workload's conditions for who ended it or let it start",
+            )
+            for key, wanted in sorted(self._jobs.items())
+            if states[key] != wanted
+        ]
 
     def _unserved(self) -> list[Finding]:
         if not self._caller:
@@ -212,6 +210,10 @@ class Flight:
         return str(workflow.get("status", {}).get("phase", ""))
 
 
+def _key(each: Object) -> tuple[str, str]:
+    return each["metadata"]["namespace"], each["metadata"]["name"]
+
+
 def check(flight: Flight | None) -> Check:
     """The check that looks after them. None: nothing is in flight."""
     title = "workloads that run, wait, serve or are recorded survive"
@@ -228,6 +230,11 @@ def job_state(job: Object | None) -> str:
     if job["spec"].get("suspend"):
         return "waiting"
     return "running" if status.get("ready") else "not ready"
+
+
+def waiting(part: Part) -> int:
+    """Of how many pods a Job is that the team cannot have beside the one that runs."""
+    return part.most if part.own else part.most + 1
 
 
 def job(part: Part, name: str, pods: int) -> Object:

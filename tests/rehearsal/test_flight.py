@@ -1,9 +1,15 @@
 """Workloads in flight: whose they are, what they ask for, and how it is seen that one was lost."""
 
+import dataclasses as dc
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
 
-from infra.rehearsal import flight
+from infra.rehearsal import asking, flight
 from infra.rehearsal.asking import Part
+from infra.rehearsal.flight import Flight
+from infra.rehearsal.snapshot import Snapshot
 
 PART = Part(
     namespace="team-vision",
@@ -45,3 +51,92 @@ def test_a_jobs_state_is_one_word(suspend: bool, status: dict[str, int], state: 
     """As its controller and Kueue have it."""
     assert flight.job_state({"spec": {"suspend": suspend}, "status": status}) == state
     assert flight.job_state(None) == "gone"
+
+
+class Cluster:
+    """An API server with Kueue behind it, as far as Jobs go: a team of which none runs gets the next that is made."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[tuple[str, str], dict[str, Any]] = {}
+        self.asked: list[str] = []
+        self.deleted: list[str] = []
+
+    def create(self, path: str, manifest: dict[str, Any]) -> None:
+        """Take a Job, and let it run if none of its team does."""
+        assert path == f"/apis/batch/v1/namespaces/{manifest['metadata']['namespace']}/jobs"
+        metadata = manifest["metadata"]
+        busy = {space for space, name in self.jobs if not self.jobs[space, name]["spec"]["suspend"]}
+        spec = manifest["spec"] | {"suspend": metadata["namespace"] in busy}
+        self.jobs[metadata["namespace"], metadata["name"]] = manifest | {"spec": spec, "status": {"ready": 1}}
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return a list of all Jobs."""
+        self.asked.append(path)
+        return {"items": list(self.jobs.values())}
+
+    def delete(self, path: str) -> None:
+        """Note what was deleted."""
+        self.deleted.append(path)
+
+    def each(self, call: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        """Make the calls, the last one first: nobody may count on an order."""
+        for given in reversed(list(arguments)):
+            call(*given)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Return an API server."""
+    return Cluster()
+
+
+@pytest.fixture
+def launched(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Flight:
+    """Return the Jobs of two hundred teams in flight."""
+    parts = [dc.replace(PART, namespace=f"team-{number}") for number in range(200)]
+    cores = dc.replace(PART, resource="cpu", flavor="system", pool=None)
+    monkeypatch.setattr(asking, "parts", lambda _: [*parts, cores])
+    api: Any = cluster
+    nothing: Any = None
+    made = Flight(api, nothing, nothing, nothing, real=False)
+    made.launch(Snapshot(step="install", objects={}, declared=()))
+    return made
+
+
+def lost(of: Flight) -> set[tuple[str, str]]:
+    """Return the objects of the findings, each with the message."""
+    return {(found.object, found.message) for found in of.jobs_lost()}
+
+
+def test_each_team_has_a_job_that_runs_and_one_that_waits(cluster: Cluster, launched: Flight) -> None:
+    """Made only once the other has been let go, else it might be itself."""
+    states = {name: flight.job_state(each) for (_, name), each in cluster.jobs.items()}
+    assert states == {"rehearsal-a100-runs": "running", "rehearsal-a100-waits": "waiting"}
+    assert len(cluster.jobs) == 400
+    assert not lost(launched)
+
+
+def test_a_job_that_ended_is_gone_or_was_let_go_is_found(cluster: Cluster, launched: Flight) -> None:
+    """And no other one."""
+    cluster.jobs["team-1", "rehearsal-a100-runs"]["status"] = {"failed": 1}
+    del cluster.jobs["team-2", "rehearsal-a100-runs"]
+    cluster.jobs["team-3", "rehearsal-a100-waits"]["spec"]["suspend"] = False
+    assert lost(launched) == {
+        ("Job team-1/rehearsal-a100-runs", "was running before, and is ended"),
+        ("Job team-2/rehearsal-a100-runs", "was running before, and is gone"),
+        ("Job team-3/rehearsal-a100-waits", "was waiting before, and is running"),
+    }
+
+
+def test_how_often_the_api_server_is_asked_does_not_grow_with_the_teams(cluster: Cluster, launched: Flight) -> None:
+    """One list has the Jobs of all."""
+    cluster.asked.clear()
+    lost(launched)
+    assert cluster.asked == [f"/apis/batch/v1/jobs?labelSelector={flight.MARK}"]
+
+
+def test_what_was_in_flight_is_taken_away_with_its_pods(cluster: Cluster, launched: Flight) -> None:
+    """In every namespace that has some."""
+    launched.end()
+    query = f"labelSelector={flight.MARK}&propagationPolicy=Background"
+    assert set(cluster.deleted) == {f"/apis/batch/v1/namespaces/team-{n}/jobs?{query}" for n in range(200)}
