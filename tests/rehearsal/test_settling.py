@@ -39,3 +39,9 @@ def test_a_refusal_that_stands_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_at_the_end_of_its_time_it_returns_what_is_open() -> None:
     """Whoever reads it sees that nothing was decided."""
     assert settled(["waits"], seconds=0) == ["waits"]
+
+
+def test_its_time_begins_again_whenever_one_more_is_done() -> None:
+    """A thousand may take longer than the time in which each ought to have come."""
+    many = [["done"] * done + ["waits"] * (6 - done) for done in range(7)]
+    assert settled(*many, seconds=0.25) == ["done"] * 6
