@@ -77,10 +77,11 @@ class PipelineEngine(pulumi.ComponentResource):
 
     chart: the folder of charts/pipelines. crds: a definition's name to its manifest.
     templates: a WorkflowTemplate's name to its manifest; every team gets each of them.
-    `server` is argo-server's address within the cluster.
+    `server` is argo-server's address within the cluster; `kinds` is what an object of Argo's kinds depends on.
     """
 
     server: pulumi.Output[str]
+    kinds: list[pulumi.Resource]
 
     def __init__(
         self,
@@ -104,8 +105,8 @@ class PipelineEngine(pulumi.ComponentResource):
             mlflow_uri=metadata.mlflow_uri,
             priority=foundation.highest,
         )
-        kinds = definitions(f"{name}-crd", crds, tags, parent=self)
-        before: list[pulumi.Resource] = [*kinds, foundation.priorities[foundation.highest]]
+        self.kinds = definitions(f"{name}-crd", crds, tags, parent=self)
+        before: list[pulumi.Resource] = [*self.kinds, foundation.priorities[foundation.highest]]
         if args.kubeflow is not None:
             # It asks its databases and its bucket at once, has certificates, and in standalone mode a queue.
             before += [foundation, tenancy, *metadata.ready]
@@ -133,7 +134,7 @@ class PipelineEngine(pulumi.ComponentResource):
                     kind=manifest["kind"],
                     metadata={"name": template, "namespace": namespace, "labels": tags},
                     spec=manifest["spec"],
-                    opts=pulumi.ResourceOptions(parent=self, depends_on=kinds),
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=self.kinds),
                 )
         self.server = pulumi.Output.concat("argo-server.", metadata.kubeflow_namespace, ".svc:2746")
         self.register_outputs({"server": self.server})

@@ -154,7 +154,8 @@ class RetrainingLoop(pulumi.ComponentResource):
     ) -> None:
         super().__init__("kiban:components:RetrainingLoop", name, None, opts)
         tags = labels("retraining-loop", name)
-        own = pulumi.ResourceOptions(parent=self, depends_on=[pipelines, tenancy, metadata, *after])
+        before = [pipelines, tenancy, metadata, *after]
+        own = pulumi.ResourceOptions(parent=self, depends_on=before)
         rule = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{name}-rule", metadata={"name": RULE, "labels": tags}, spec=alerts_rule(), opts=own
         )
@@ -171,7 +172,8 @@ class RetrainingLoop(pulumi.ComponentResource):
                 kind=templates[template]["kind"],
                 metadata={"name": template, "namespace": tenancy.namespaces[team.name], "labels": tags},
                 spec=templates[template]["spec"],
-                opts=own,
+                # not of all that is there before the chart: the state would grow with the square of the teams
+                opts=pulumi.ResourceOptions(parent=self, depends_on=pipelines.kinds),
             )
             for team in args.teams
             for template in TEMPLATES
@@ -182,7 +184,7 @@ class RetrainingLoop(pulumi.ComponentResource):
             chart=chart,
             namespace=metadata.kubeflow_namespace,
             values=chart_values(args, tags=tags, argo_server=selector("argo-server", "pipelines")),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[pipelines, rule, *declared]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*before, rule, *declared]),
         )
         self.register_outputs({})
 

@@ -1,5 +1,7 @@
 """What the wiring registers, under Pulumi's mocks: types, names, marks, order; no engine, no cluster, no charts."""
 
+import collections
+import dataclasses as dc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +11,12 @@ import pytest
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.proto.callback_pb2 import Callback
 
+import stacks
 from components._charts import UpstreamChart
 from components._labels import ENVIRONMENT
+from components.monitoring import KINDS
+from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
+from components.tenancy import Team
 from infra import wiring
 from infra.errors import CouldNotRun
 from infra.wiring import FIELD_MANAGER, WAIT_FOR, marked
@@ -286,3 +292,28 @@ def test_a_chart_that_cannot_be_had_is_told_in_one_line(
     monkeypatch.setattr("infra.charts.upstream", upstream)
     with pytest.raises(pulumi.RunError, match="kueue: no network"):
         wiring.wire(environment, pulumi.ResourceOptions())
+
+
+def test_dependencies_grow_with_the_teams_and_not_with_their_square(
+    declared: Callable[[Environment], Registered], after: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What depended on all that the platform has, once a team, made most of the state of two hundred teams."""
+
+    def crds(name: str) -> dict[str, dict[str, Any]]:
+        names = [f"{plural}.monitoring.coreos.com" for plural in KINDS] if name == "prometheus-operator" else [name]
+        return {each: {"metadata": {"name": each}, "spec": {"group": "example"}} for each in names}
+
+    monkeypatch.setattr("infra.charts.crds", crds)
+    monkeypatch.setattr("infra.credentials.read", lambda _: collections.defaultdict(lambda: "secret"))
+    monkeypatch.setattr("infra.credentials.slots", lambda _: {})
+    whole = stacks.load("ci")
+    assert whole.serving
+    counts = []
+    for number in (2, 4, 6):
+        teams = tuple(Team(name=f"team{each}", owner="a") for each in range(number))
+        pipelines = PipelineEngineArgs(kubeflow=KubeflowPipelines(mode="multi-user"))
+        serving = dc.replace(whole.serving, models=())
+        after.clear()
+        declared(dc.replace(whole, teams=teams, pipelines=pipelines, serving=serving))
+        counts.append(sum(map(len, after.values())))
+    assert counts[2] - counts[1] == counts[1] - counts[0], counts
