@@ -1,7 +1,12 @@
 """Which objects are orphans: the environment's by label, and not in its state."""
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from infra import sweep
 from infra.sweep import Orphan, orphans
 
 
@@ -62,3 +67,45 @@ def test_what_may_hold_data_is_never_deleted() -> None:
 def test_a_stack_without_a_state_knows_nothing() -> None:
     """After a run that was killed before its end, everything with the label counts."""
     assert len(orphans([manifest("ConfigMap", "a", namespace="n")], {})) == 1
+
+
+class Cluster:
+    """What kubectl tells of a cluster after a destroy: two kinds are left, and somebody's object of one of them."""
+
+    def __init__(self) -> None:
+        self.words: list[tuple[str, ...]] = []
+        label = {"kiban.dev/environment": "dev"}
+        self.lists = {
+            "customresourcedefinitions": [
+                definition("queues.kueue.example", "Queue", labels=label),
+                definition("routes.gateway.example", "Route", labels=label),
+            ],
+            "queues.kueue.example,routes.gateway.example": [manifest("Route", "mine", api="gateway.example/v1")],
+        }
+
+    def run(self, *words: str) -> str:
+        """Take a command; of all that has the label there are the definitions."""
+        self.words.append(words)
+        return json.dumps({"items": self.lists["customresourcedefinitions"]}) if words[0] == "get" else "all"
+
+    def get(self, kind: str, *, everywhere: bool = False) -> list[dict[str, Any]]:
+        """Return the objects of a kind."""
+        assert everywhere or kind == "customresourcedefinitions"
+        return self.lists[kind]
+
+
+def definition(name: str, kind: str, **metadata: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a CustomResourceDefinition."""
+    plural, _, group = name.partition(".")
+    spec = {"group": group, "names": {"plural": plural, "kind": kind}}
+    return manifest("CustomResourceDefinition", name, api="apiextensions.k8s.io/v1", **metadata) | {"spec": spec}
+
+
+def test_a_kind_goes_unless_somebody_has_an_object_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object without the environment's label too; and however many kinds there are, two calls tell."""
+    cluster = Cluster()
+    monkeypatch.setattr(sweep, "_kubectl", lambda _: cluster)
+    target: Any = SimpleNamespace(stack="dev")
+    found = sweep.clear(target, {}, namespaces=True, say=lambda _: None)
+    assert [orphan.name for orphan in found] == ["queues.kueue.example", "routes.gateway.example"]
+    assert [words[2] for words in cluster.words if words[0] == "delete"] == ["queues.kueue.example"]
