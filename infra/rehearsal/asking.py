@@ -163,9 +163,9 @@ def ask(api: Api, these: list[Part], workloads: str) -> list[Asked]:
             seconds=SECONDS,
         )
     finally:
-        for namespace in {part.namespace for part in these}:
-            query = f"labelSelector={_MARK}&propagationPolicy=Background"  # by default the API leaves a Job's pods
-            api.delete(f"{_JOBS}/namespaces/{namespace}/jobs?{query}")
+        query = f"labelSelector={_MARK}&propagationPolicy=Background"  # by default the API leaves a Job's pods
+        spaces = {part.namespace for part in these}
+        api.each(api.delete, ((f"{_JOBS}/namespaces/{space}/jobs?{query}",) for space in spaces))
     return [*found, *(Asked(part=part, bound=False, refusal=why) for part, why in refused.items())]
 
 
