@@ -143,13 +143,14 @@ def _kinds(env: Environment) -> dict[str, dict[str, Any]]:
 def mark(env: Environment, patience: str | None = None) -> None:
     """Mark every Kubernetes object declared from here on, those of charts too, as the environment's.
 
-    patience: how many seconds each is given to become what is waited for, where that is not Pulumi's ten minutes.
+    patience: how many seconds each is given to become what is waited for, where that is not Pulumi's ten minutes. To be
+    deleted takes longer: a namespace waits until the cluster's few workers come to it.
 
     The label is how infra/sweep.py finds what the state does not know. An annotation fixes the name of the field
     manager, which is random otherwise, so that an object is adopted instead of fought over. Another lets who depends on
     a webhook wait until the API server trusts it: its pod is ready before cert-manager has filled in the authority.
     """
-    limits = pulumi.CustomTimeouts(*[f"{patience}s"] * 3) if patience else None
+    limits = pulumi.CustomTimeouts(create=f"{patience}s", update=f"{patience}s", delete="5m") if patience else None
 
     def limited(given: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions.merge(given, pulumi.ResourceOptions(custom_timeouts=limits)) if limits else given
