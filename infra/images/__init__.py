@@ -5,7 +5,7 @@ tools("registry.k8s.io/pause:3.10")              the tools that this needs, for 
 how("registry.k8s.io/pause:3.10")                whether what the cache has was pulled or built
 """
 
-from infra.images.archives import How, archive, how, obtainable, tools
+from infra.images.archives import How, archive, cached, how, obtainable, tools
 from infra.images.recipes import RECIPES, Recipe
 
-__all__ = ["RECIPES", "How", "Recipe", "archive", "how", "obtainable", "tools"]
+__all__ = ["RECIPES", "How", "Recipe", "archive", "cached", "how", "obtainable", "tools"]

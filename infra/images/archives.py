@@ -21,7 +21,7 @@ def archive(reference: str, *, say: Say = console.say) -> Path:
     The name of a built one's file is a digest of all that determines it. Raises BadInput for what is no full
     reference, CouldNotRun for an image that can neither be pulled nor has a recipe, and what building it raises.
     """
-    found = _cached(reference)
+    found = cached(reference)
     if found:
         return found
     obstacle = pulls.obstacle(reference)
@@ -43,7 +43,7 @@ def tools(reference: str) -> tuple[str, ...]:
     `archive` resolves them itself too: a registry that answers may yet refuse the image, which then needs the tools
     of its build. Raises BadInput and CouldNotRun as `archive` does.
     """
-    if _cached(reference):
+    if cached(reference):
         return ()
     obstacle = pulls.obstacle(reference)
     if obstacle is None:
@@ -55,7 +55,7 @@ def tools(reference: str) -> tuple[str, ...]:
 
 def obtainable(reference: str) -> bool:
     """Whether the image is here, or its registry answers, or it has a recipe. Raises BadInput as `archive` does."""
-    return reference in RECIPES or _cached(reference) is not None or pulls.obstacle(reference) is None
+    return reference in RECIPES or cached(reference) is not None or pulls.obstacle(reference) is None
 
 
 def how(reference: str) -> How | None:
@@ -65,7 +65,8 @@ def how(reference: str) -> How | None:
     return "built" if _built(reference) else None
 
 
-def _cached(reference: str) -> Path | None:
+def cached(reference: str) -> Path | None:
+    """The archive in the cache, if it is there."""
     return pulls.cached(reference) or _built(reference)
 
 
@@ -75,7 +76,7 @@ def _built(reference: str) -> Path | None:
         return None
     if not isinstance(recipe.content, Upon):
         return builds.cached(recipe)
-    upon = _cached(recipe.content.base)
+    upon = cached(recipe.content.base)
     return builds.cached(recipe, upon=upon) if upon else None
 
 

@@ -186,6 +186,7 @@ class BringUp:
             self._announce(missing)
             real.prepare(system.cni_plugins())
             self._apply(api, addons.permissions())
+            real.furnish(images, self._say)
         for name in missing:
             if name == "kube-router":  # it gives up where there is no such node
                 self._until(lambda: realnode.registered(api), "the kubelet makes no node")

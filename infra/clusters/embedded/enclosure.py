@@ -27,8 +27,8 @@ def command(node: Path, members: Iterable[Handle]) -> tuple[str, ...]:
     """
     entered = namespace(members)
     if entered:
-        return (_program("nsenter"), f"--mount={entered}", "--")
-    made = (_program("unshare"), "--mount", "--propagation=private", "--", "/bin/sh", str(_SCRIPT))
+        return (program("nsenter"), f"--mount={entered}", "--")
+    made = (program("unshare"), "--mount", "--propagation=private", "--", "/bin/sh", str(_SCRIPT))
     return (*made, str(node), str(paths.cache().resolve()))
 
 
@@ -92,7 +92,8 @@ def _roots() -> Sequence[Path]:
     return tuple(path for path in _HIERARCHIES.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists())
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where a program of the system is. Raises CouldNotRun where it is not."""
     found = shutil.which(name, path=system.PATH)
     if found is None:
         raise CouldNotRun(f"{name} is not there; install util-linux, or set KIBAN_REAL_NODE=0 for simulated nodes only")

@@ -5,12 +5,12 @@ The caller holds the cluster's lock.
 
 import http.client
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from infra import images, system, toolchain
 from infra.clusters import files
-from infra.clusters.embedded import addons, enclosure, node, placement, processes
+from infra.clusters.embedded import addons, enclosure, imagestore, node, placement, processes
 from infra.clusters.embedded.api import Api, Object, Refused
 from infra.clusters.embedded.layout import Layout
 from infra.clusters.embedded.processes import Handle
@@ -42,6 +42,12 @@ class RealNode:
             enclosure.kill(node.cgroup(self._at.folder))  # pods of an enclosure that is gone
         enclosure.make_cgroup(node.cgroup(self._at.folder))
 
+    def furnish(self, references: Sequence[str], say: Callable[[str], None]) -> None:
+        """Give a node that has never run its images at once, where that can be; else they are imported one by one."""
+        root = node.folder(self._at) / "lib" / "containerd"
+        if not root.exists():
+            imagestore.furnish(root, self._marks, (*BASE, *references), self._tools, say)
+
     def serves(self) -> bool:
         """Whether containerd answers."""
         return self._ctr("version").returncode == 0
@@ -56,7 +62,7 @@ class RealNode:
             if tool in self._tools:
                 self._tools[tool]  # waits for it, where it is being built
         archive = images.archive(reference, say=say)
-        mark = node.folder(self._at) / "images" / archive.stem
+        mark = self._marks / archive.stem
         if mark.exists():
             return False
         done = self._ctr("--namespace=k8s.io", "images", "import", str(archive))
@@ -65,6 +71,10 @@ class RealNode:
         mark.parent.mkdir(exist_ok=True)
         mark.write_text(f"{reference} {images.how(reference)}")
         return True
+
+    @property
+    def _marks(self) -> Path:
+        return node.folder(self._at) / "images"
 
     def images(self) -> tuple[str, ...]:
         """The references of the images that it has."""
