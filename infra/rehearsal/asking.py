@@ -113,7 +113,7 @@ def job(part: Part) -> Object:
     close = {"kueue.x-k8s.io/podset-unconstrained-topology": "true"} if part.topology else {}
     container = {
         "name": "asks",
-        "image": "kiban.dev/rehearsal:shadow",
+        "image": "kiban.dev/rehearsal:1",
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -27,6 +27,7 @@ MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 _EVERY = 0.3  # seconds
 _RUN_SECONDS = 240
+_ENDED_WITHIN = 60.0
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -115,6 +116,11 @@ class Flight:
             lists += [f"{_SERVICES}/namespaces/{space}/inferenceservices", f"/api/v1/namespaces/{space}/pods"]
         query = f"labelSelector={MARK}&propagationPolicy=Background"
         self._api.each(self._api.delete, [(f"{each}?{query}",) for each in lists])
+        # what their controllers have to let go of, they have to while they are there
+        left = [f"{each}?labelSelector={MARK}" for each in lists]
+        deadline = time.monotonic() + _ENDED_WITHIN
+        while any(self._api.metadata(each) for each in left) and time.monotonic() < deadline:
+            time.sleep(0.3)
 
     def look(self, look: Look) -> Outcome:
         """What has become of them."""
@@ -143,7 +149,8 @@ class Flight:
     def _unserved(self) -> list[Finding]:
         if not self._caller:
             return []
-        answers = self._answers().splitlines()
+        _, answered, rest = self._answers().partition("ok\n")  # before that its network is not there yet
+        answers = [answered.strip(), *rest.splitlines()] if answered else []
         failed = [line for line in answers if not line.startswith("ok")]
         if answers and len(failed) <= math.ceil(len(answers) * _OBJECTIVE):
             return []

@@ -21,7 +21,7 @@ from infra.rehearsal.makers import makers
 from infra.rehearsal.settling import settle
 from infra.rehearsal.snapshot import Object, Snapshot, name, pod_template
 
-_IMAGE = "kiban.dev/rehearsal:shadow"
+_IMAGE = "kiban.dev/rehearsal:1"
 _SECONDS = 15.0
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _HARD = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -200,7 +200,7 @@ def test_a_shadow_has_what_keeps_a_pod_from_a_node_and_nothing_else() -> None:
     assert pod["spec"] == {
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"podAntiAffinity": {HARD: [term]}},
-        "containers": [{"name": "web", "image": "kiban.dev/rehearsal:shadow", "resources": {"requests": {"cpu": "1"}}}],
+        "containers": [{"name": "web", "image": "kiban.dev/rehearsal:1", "resources": {"requests": {"cpu": "1"}}}],
         "initContainers": [],
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,
