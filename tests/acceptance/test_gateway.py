@@ -70,8 +70,10 @@ TRAFFIC = """
             try:
                 connection.request("POST", "/v2/models/digits/infer", body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
-                answer.read()
+                content = answer.read().decode(errors="replace")[:80]
                 said = f"{answer.status} {answer.getheader('x-canary-version', '-')}"
+                if answer.status != 200 and said.endswith("-"):
+                    said += f" {content!r} at {time.time():.0f}"
             except Exception as error:
                 said = f"none {type(error).__name__}: {error}"
                 connection.close()
