@@ -158,6 +158,8 @@ class Play:
         ran = self._verbs.up(version, step)
         self._note(ran)
         self._last = version if ran.ok else self._last
+        if judged and ran.ok:
+            self._settle()
         now = self._take(step) if judged else None
         if step == "install":
             self._installed = now
@@ -166,7 +168,7 @@ class Play:
         found = self._judge(
             now or self._empty(step), ran, self._installed if step != "install" else None, those, version
         )
-        for check, finding in found if not quiet else ():
+        for check, finding in found if not (quiet and ran.ok) else ():
             self._say(f"  {check}: {finding.object}: {finding.message}")
         return ran
 
@@ -175,7 +177,6 @@ class Play:
         self._memory = max(self._memory, embedded.status(CLUSTER).memory)
 
     def _take(self, step: str) -> Snapshot:
-        self._settle()
         states = target.states(embedded.folder(CLUSTER) / "stack")
         return snapshot.take(self._api, step, states.get(self._request.environment))
 

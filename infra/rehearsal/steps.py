@@ -64,7 +64,7 @@ class Verbs:
     def __init__(self, environment: str, home: Path, say: Say) -> None:
         self.environment, self._say = environment, say
         own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        self._environ = {**own, "KIBAN_HOME": str(home), "KIBAN_PATIENCE": _PATIENCE}
+        self._environ = {**own, "KIBAN_HOME": str(home), "KIBAN_PATIENCE": os.environ.get("KIBAN_PATIENCE", _PATIENCE)}
 
     def up(self, version: Version, step: str) -> Ran:
         """`kiban up` of a version."""
