@@ -19,7 +19,10 @@ _COLOR = re.compile(r"<\{%.*?%\}>")
 # pkg/resource/deploy/deployment_executor.go, printPendingOperationsWarning (Pulumi 3.259)
 _PENDING = re.compile(r"Attempting to deploy or update resources\s+with \d+ pending operations")
 _CONFLICT = re.compile(r'Apply failed .*conflicts? with "(?P<manager>[^"]+)"[^:]*:(?P<fields>.*)', re.DOTALL)
-_EMPTY = re.compile(r"(update|preview|destroy|refresh) (failed|canceled)")  # says no more than the exit status
+# says no more than the exit status, or than the error that ended the run while others were waiting
+_EMPTY = re.compile(
+    r"(update|preview|destroy|refresh) (failed|canceled)|.*grpc: the client connection is closing", re.DOTALL
+)
 # What users call it. Steps that are halves of another one (the deletion in a replacement) are not counted.
 WORDS: Mapping[OpType, str] = {
     OpType.SAME: "unchanged",

@@ -75,10 +75,11 @@ def test_outputs_come_without_their_secrets() -> None:
 
 
 def test_errors_are_told_with_their_resource() -> None:
-    """Colours go, lists of one are a sentence, and the echo of the exit status is left out."""
+    """Colours go, lists of one are a sentence; the echoes of the exit status and of the first error are left out."""
     seen = run(
         diagnostic("error", "<{%reset%}>1 error occurred:\n\t* it broke<{%reset%}>\n", URN),
         diagnostic("error", "update failed"),
+        diagnostic("error", "Chart resource 'kueue' has a problem: grpc: the client connection is closing"),
         diagnostic("debug", "registering"),
         diagnostic("warning", "mind this"),
     )
