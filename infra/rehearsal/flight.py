@@ -117,7 +117,9 @@ class Flight:
         query = f"labelSelector={MARK}&propagationPolicy=Background"
         self._api.each(self._api.delete, [(f"{each}?{query}",) for each in lists])
         # what their controllers have to let go of, they have to while they are there
-        left = [f"{each}?labelSelector={MARK}" for each in lists]
+        left = [f"{_JOBS}/jobs?labelSelector={MARK}"]
+        if self._caller:
+            left += [f"{_SERVICES}/inferenceservices?labelSelector={MARK}", f"/api/v1/pods?labelSelector={MARK}"]
         deadline = time.monotonic() + _ENDED_WITHIN
         while any(self._api.metadata(each) for each in left) and time.monotonic() < deadline:
             time.sleep(0.3)
