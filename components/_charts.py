@@ -37,12 +37,10 @@ def controller(
     tags: dict[str, str],
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource],
-    asked_soon: bool = False,
 ) -> k8s.helm.v4.Chart:
     """Declare the chart in a namespace that is made for it; who depends on the result waits until its pods are ready.
 
     name: of the resources. called_on: ports of its pods that the API server calls. after: what its pods need.
-    asked_soon: whether its pods are ready may be asked at once, whatever the chart says.
     The chart's hooks are not run (Pulumi renders only).
     """
     space = k8s.core.v1.Namespace(
@@ -58,27 +56,5 @@ def controller(
         version=chart.version,
         namespace=space.metadata["name"],
         values=dict(values),
-        opts=pulumi.ResourceOptions(
-            parent=parent, depends_on=[*policies, *after], transforms=[_asked_soon] if asked_soon else None
-        ),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[*policies, *after]),
     )
-
-
-def _asked_soon(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
-    if args.type_ != "kubernetes:apps/v1:Deployment":
-        return None
-    return pulumi.ResourceTransformResult(props=ready_soon(args.props), opts=args.opts)
-
-
-def ready_soon(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """A Deployment whose containers are asked after a second whether they are ready, and every second."""
-    soon = {"initialDelaySeconds": 1, "periodSeconds": 1}
-    spec, template = deployment["spec"], deployment["spec"]["template"]
-    containers = [
-        each | ({"readinessProbe": each["readinessProbe"] | soon} if "readinessProbe" in each else {})
-        for each in template["spec"]["containers"]
-    ]
-    return {
-        **deployment,
-        "spec": spec | {"template": template | {"spec": template["spec"] | {"containers": containers}}},
-    }

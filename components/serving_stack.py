@@ -164,7 +164,6 @@ class ServingStack(pulumi.ComponentResource):
             tags=self._tags,
             parent=self,
             after=[foundation, *kinds],
-            asked_soon=True,  # not after half a minute: its own answer says whether its webhooks serve
         )
         runtimes = charts["kserve-runtime-configs"]
         return k8s.helm.v4.Chart(

@@ -25,6 +25,7 @@ from stacks._schema import Environment
 _CHARTS = ("kubernetes:helm.sh/v4:Chart", "kubernetes:yaml/v2:ConfigFile", "kubernetes:yaml/v2:ConfigGroup")
 FIELD_MANAGER = "pulumi.com/patchFieldManager"
 WAIT_FOR = "pulumi.com/waitFor"
+_LATE, _SOON = 10, {"initialDelaySeconds": 1, "periodSeconds": 1}
 _INJECTED = "cert-manager.io/inject-ca-from"
 _TRUSTED = "jsonpath={.webhooks[*].clientConfig.caBundle}"
 
@@ -156,7 +157,7 @@ def mark(env: Environment, patience: str | None = None) -> None:
         return pulumi.ResourceOptions.merge(given, pulumi.ResourceOptions(custom_timeouts=limits)) if limits else given
 
     def within_chart(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
-        props = marked(args.type_, args.props, env.name)
+        props = asked_soon(args.type_, marked(args.type_, args.props, env.name))
         return None if props is args.props else pulumi.ResourceTransformResult(props=props, opts=limited(args.opts))
 
     def declared(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -181,6 +182,25 @@ def marked(type_: str, props: Mapping[str, Any], environment: str) -> Mapping[st
     if isinstance(metadata, pulumi.Output):
         return {**props, "metadata": metadata.apply(lambda given: _marked(type_, given, environment))}
     return {**props, "metadata": _marked(type_, metadata, environment)}
+
+
+def asked_soon(type_: str, props: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A Deployment of a chart whose containers are asked within ten seconds whether they are ready.
+
+    KServe's chart (0.20) asks its controller after half a minute, for which every `up` of a new cluster would wait; the
+    controller's own answer says whether its webhooks serve.
+    """
+    if type_ != "kubernetes:apps/v1:Deployment":
+        return props
+    template = props["spec"]["template"]
+    containers = [
+        each | {"readinessProbe": each["readinessProbe"] | _SOON}
+        if each.get("readinessProbe", {}).get("initialDelaySeconds", 0) > _LATE
+        else each
+        for each in template["spec"]["containers"]
+    ]
+    changed = template | {"spec": template["spec"] | {"containers": containers}}
+    return {**props, "spec": props["spec"] | {"template": changed}}
 
 
 def _marked(type_: str, metadata: Mapping[str, Any] | None, environment: str) -> dict[str, Any]:

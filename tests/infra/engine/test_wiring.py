@@ -152,7 +152,7 @@ def test_what_a_chart_declares_is_marked_too(registered: Registered, callbacks: 
     for transform in callbacks.transforms:
         args = pulumi.ResourceTransformArgs(
             custom=True,
-            type_="kubernetes:apps/v1:Deployment",
+            type_="kubernetes:core/v1:ConfigMap",
             name="x",
             props={"metadata": {"name": "x"}},
             opts=pulumi.ResourceOptions(),
@@ -317,3 +317,17 @@ def test_dependencies_grow_with_the_teams_and_not_with_their_square(
         declared(dc.replace(whole, teams=teams, pipelines=pipelines, serving=serving))
         counts.append(sum(map(len, after.values())))
     assert counts[2] - counts[1] == counts[1] - counts[0], counts
+
+
+def test_a_charts_deployment_is_asked_soon_whether_it_is_ready() -> None:
+    """Where its chart would wait for half a minute; nothing else of it changes, and no other kind does."""
+    late: dict[str, Any] = {"name": "a", "readinessProbe": {"initialDelaySeconds": 30, "httpGet": {"path": "/readyz"}}}
+    others = [{"name": "b", "readinessProbe": {"initialDelaySeconds": 5}}, {"name": "c"}]
+    given = {"metadata": {}, "spec": {"replicas": 1, "template": {"spec": {"containers": [late, *others]}}}}
+    changed = wiring.asked_soon("kubernetes:apps/v1:Deployment", given)
+    containers = changed["spec"]["template"]["spec"]["containers"]
+    soon = {"initialDelaySeconds": 1, "periodSeconds": 1, "httpGet": {"path": "/readyz"}}
+    assert containers == [{"name": "a", "readinessProbe": soon}, *others]
+    assert changed["spec"]["replicas"] == 1
+    assert late["readinessProbe"]["initialDelaySeconds"] == 30
+    assert wiring.asked_soon("kubernetes:apps/v1:DaemonSet", given) is given
