@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 _FOREIGN = ("KIBAN_CLUSTER", "KIBAN_SHELL", "PULUMI_", "KUBECONFIG", "KUBECACHEDIR", "VIRTUAL_ENV")
 """What leads a verb to another cluster or backend than the rehearsal's."""
 _TAIL = 5
-_PATIENCE = "120"
+_FIRST, _PATIENCE = "300", "120"
 """Seconds for a resource to become ready: an embedded cluster has its images, and nobody waits for ten minutes."""
 
 
@@ -64,10 +64,12 @@ class Verbs:
     def __init__(self, environment: str, home: Path, say: Say) -> None:
         self.environment, self._say = environment, say
         own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        self._environ = {**own, "KIBAN_HOME": str(home), "KIBAN_PATIENCE": os.environ.get("KIBAN_PATIENCE", _PATIENCE)}
+        self._environ = {**own, "KIBAN_HOME": str(home)}
 
     def up(self, version: Version, step: str) -> Ran:
-        """`kiban up` of a version."""
+        """`kiban up` of a version. The first one has the most to wait for, and is not expected to wait in vain."""
+        patience = _FIRST if step == "install" else os.environ.get("KIBAN_PATIENCE", _PATIENCE)
+        self._environ["KIBAN_PATIENCE"] = patience
         return self._ran(version, step, "up", self.environment, "--on", CLUSTER)
 
     def destroy(self, version: Version, step: str) -> Ran:
