@@ -123,10 +123,17 @@ def queries(canary: Canary, seconds: float) -> dict[str, str]:
 
 
 def patch(route: Object, canary: Canary, state: State) -> list[Object]:
-    """The JSON patch that writes state and weights into the route; empty where it has them."""
+    """The JSON patch that writes state and weights into the route; empty where it has them.
+
+    Also where the route has no canary any more, of which an `up` tells this program later than the route: then all
+    requests are the model's, and none would be answered if its weight were what the canary left it.
+    """
     name = f"{canary.name}-canary-predictor"
+    backends = route["spec"]["rules"][0]["backendRefs"]
+    if all(backend["name"] != name for backend in backends):
+        return []
     changes: list[Object] = []
-    for index, backend in enumerate(route["spec"]["rules"][0]["backendRefs"]):
+    for index, backend in enumerate(backends):
         weight = state.percent if backend["name"] == name else 100 - state.percent
         if backend.get("weight", 1) != weight:
             where = f"/spec/rules/0/backendRefs/{index}/weight"

@@ -256,3 +256,11 @@ def test_it_is_healthy_while_it_looks(ago: float, status: int) -> None:
     finally:
         serving.shutdown()
         serving.server_close()
+
+
+def test_a_route_that_has_no_canary_any_more_is_let_be() -> None:
+    """An `up` changes the route before this program hears of it, and the model must not be left without weight."""
+    cluster = Cluster()
+    promoted = State(of="u/4", percent=100, phase=PROMOTED, since=0)
+    cluster.route["spec"]["rules"][0]["backendRefs"] = [{"name": "digits-predictor", "weight": 100}]
+    assert program.patch(cluster.route, CANARY, promoted) == []
