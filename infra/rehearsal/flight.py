@@ -122,7 +122,7 @@ class Flight:
             left += [f"{_SERVICES}/inferenceservices?labelSelector={MARK}", f"/api/v1/pods?labelSelector={MARK}"]
         deadline = time.monotonic() + _ENDED_WITHIN
         while any(self._api.metadata(each) for each in left) and time.monotonic() < deadline:
-            time.sleep(0.3)
+            time.sleep(_EVERY)
 
     def look(self, look: Look) -> Outcome:
         """What has become of them."""

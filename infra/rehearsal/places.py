@@ -84,8 +84,7 @@ def _unpacked(commit: str, say: Say) -> Path:
                     raise CouldNotRun(f"git archive {commit}: exit status {archive.returncode}")
                 cache.place(made, target)
     target.touch()
-    for unused in sorted(target.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime)[:-_VERSIONS]:
-        shutil.rmtree(unused, ignore_errors=True)
+    cache.keep(target.parent, _VERSIONS)
     return target
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses as dc
 import datetime as dt
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,6 @@ from infra.rehearsal.steps import Ran, Verbs
 Say = Callable[[str], None]
 _SETTLED_WITHIN = 60.0
 """Seconds for what `up` does not wait for to become ready."""
-_QUIET = 2.0
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Play:
     """One rehearsal, in a home. outcomes: by step, what each check says; of a step that is taken again, the last."""
 
     def __init__(self, request: Request, base: Version | None, candidate: Version, home: Path, say: Say) -> None:
-        self._request, self._base, self._candidate, self._home = request, base, candidate, home
+        self._request, self._base, self._candidate = request, base, candidate
         self._say: Say = lambda line: say(f"rehearse {request.environment}: {line}")
         self._verbs = Verbs(request.environment, home, say)
         self._checks: tuple[Check, ...] = (*checks.ALL, flight.check(None))
@@ -107,7 +107,7 @@ class Play:
             raise refused(f"{version.title}: {document.get('error', 'its cluster does not start')}")
         self._before = snapshot.take(self._api, "before", None)
 
-    @property
+    @functools.cached_property
     def _api(self) -> Api:
         return embedded.api(CLUSTER)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +140,3 @@ class Verbs:
         for line in process.stderr or ():
             last[:] = [*last, line.rstrip()][-_TAIL:]
             self._say(f"  {line.rstrip()}")
-
-
-def named(changes: Sequence[Change], *done: str) -> list[Change]:
-    """The changes of kinds."""
-    return [change for change in changes if change.done in done]

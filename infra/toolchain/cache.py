@@ -61,6 +61,13 @@ def place(made: Path, target: Path) -> None:
     _sync(target.parent)
 
 
+def keep(folder: Path, most: int) -> None:
+    """Remove all targets in a folder but so many, those that were touched last."""
+    targets = (each for each in folder.iterdir() if not each.name.startswith("."))  # not locks, nor scratch folders
+    for unused in sorted(targets, key=lambda each: each.stat().st_mtime)[:-most]:
+        shutil.rmtree(unused, ignore_errors=True)
+
+
 def refused(error: OSError, what: str) -> KibanError:
     """What the user is told where the cache cannot be written."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:

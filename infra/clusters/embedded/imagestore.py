@@ -66,9 +66,7 @@ def _store(archives: Mapping[str, Path], tools: Mapping[str, Path], say: Say) ->
                 os.sync()  # once, not for each of some hundred thousand files
                 (scratch / "store").rename(target)
     target.touch()
-    stores = (each for each in target.parent.iterdir() if not each.name.startswith("."))
-    for unused in sorted(stores, key=lambda each: each.stat().st_mtime)[:-_STORES]:
-        shutil.rmtree(unused, ignore_errors=True)
+    cache.keep(target.parent, _STORES)
     return target
 
 
@@ -79,15 +77,20 @@ def _make(scratch: Path, archives: Mapping[str, Path], tools: Mapping[str, Path]
     if nearest:
         _link(nearest / CONTAINERD, made / CONTAINERD)
         shutil.copytree(nearest / MARKS, made / MARKS)
-    (made / MARKS).mkdir(exist_ok=True)
     missing = {reference: each for reference, each in archives.items() if not (made / MARKS / each.stem).exists()}
     say(f"images: unpacking {len(missing)} of {len(archives)}, once for all clusters that have the same")
     with _containerd(scratch, made / CONTAINERD, tools) as ctr:
         for reference, archive in missing.items():
-            done = _run(ctr, "images", "import", str(archive))
-            if done.returncode != 0:
-                raise RunFailed(f"image {reference}: containerd refuses it: {done.stderr.strip().splitlines()[-1]}")
-            (made / MARKS / archive.stem).write_text(f"{reference} {images.how(reference)}")
+            import_image(ctr, made / MARKS, reference, archive)
+
+
+def import_image(ctr: Sequence[str], marks: Path, reference: str, archive: Path) -> None:
+    """Have a containerd unpack an image, and note that it has it. ctr: the command line that reaches it."""
+    done = run(ctr, "images", "import", str(archive))
+    if done.returncode != 0:
+        raise RunFailed(f"image {reference}: containerd refuses it: {done.stderr.strip().splitlines()[-1]}")
+    marks.mkdir(exist_ok=True)
+    (marks / archive.stem).write_text(f"{reference} {images.how(reference)}")
 
 
 def _nearest(stems: set[str]) -> Path | None:
@@ -118,14 +121,15 @@ def _containerd(scratch: Path, root: Path, tools: Mapping[str, Path]) -> Iterato
             )
         ctr = [str(tools["ctr"]), f"--address={socket}", "--namespace=k8s.io"]
         try:
-            until(lambda: _run(ctr, "version").returncode == 0, seconds=30, what="containerd to answer")
+            until(lambda: run(ctr, "version").returncode == 0, seconds=30, what="containerd to answer")
             yield ctr
         finally:
             daemon.terminate()
             daemon.wait()
 
 
-def _run(ctr: Sequence[str], *words: str) -> "subprocess.CompletedProcess[str]":
+def run(ctr: Sequence[str], *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run `ctr`, which may fail."""
     return subprocess.run([*ctr, *words], capture_output=True, text=True, check=False)
 
 

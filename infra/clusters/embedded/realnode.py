@@ -4,7 +4,6 @@ The caller holds the cluster's lock.
 """
 
 import http.client
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -62,14 +61,9 @@ class RealNode:
             if tool in self._tools:
                 self._tools[tool]  # waits for it, where it is being built
         archive = images.archive(reference, say=say)
-        mark = self._marks / archive.stem
-        if mark.exists():
+        if (self._marks / archive.stem).exists():
             return False
-        done = self._ctr("--namespace=k8s.io", "images", "import", str(archive))
-        if done.returncode != 0:
-            raise RunFailed(f"image {reference}: containerd refuses it: {done.stderr.strip().splitlines()[-1]}")
-        mark.parent.mkdir(exist_ok=True)
-        mark.write_text(f"{reference} {images.how(reference)}")
+        imagestore.import_image(self._ctr(), self._marks, reference, archive)
         return True
 
     @property
@@ -78,14 +72,13 @@ class RealNode:
 
     def images(self) -> tuple[str, ...]:
         """The references of the images that it has."""
-        done = self._ctr("--namespace=k8s.io", "images", "list", "--quiet")
+        done = imagestore.run(self._ctr(), "images", "list", "--quiet")
         if done.returncode != 0:
             raise RunFailed(f"containerd does not answer: {done.stderr.strip()}")
         return tuple(sorted(name for name in done.stdout.split() if not name.startswith("sha256:")))
 
-    def _ctr(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        ctr = [str(self._tools["ctr"]), f"--address={node.SOCKET}", *arguments]
-        return subprocess.run([*self.command(), *ctr], capture_output=True, text=True, check=False)
+    def _ctr(self) -> list[str]:
+        return [*self.command(), str(self._tools["ctr"]), f"--address={node.SOCKET}", "--namespace=k8s.io"]
 
 
 def _answers(member: Handle) -> bool:
