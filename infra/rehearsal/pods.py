@@ -3,9 +3,7 @@
 import dataclasses as dc
 from collections.abc import Callable, Iterator, Mapping
 
-from infra.rehearsal.snapshot import Object, Snapshot
-
-_ENDED = {"Succeeded", "Failed"}
+from infra.rehearsal.snapshot import Object, Snapshot, ended
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -32,14 +30,14 @@ def pods(now: Snapshot) -> Iterator[Pod]:
     """Every pod that has not ended, then every template of pods that are yet to be."""
     first = first_maker(now)
     for each in now.all("Pod"):
-        if each.get("status", {}).get("phase") not in _ENDED and "deletionTimestamp" not in each["metadata"]:
+        if not ended(each) and "deletionTimestamp" not in each["metadata"]:
             yield _pod(first(each), each)
     for owner, template in now.templates():
         conditions = owner.get("status", {}).get("conditions") or ()
-        ended = owner["kind"] == "Job" and any(
+        over = owner["kind"] == "Job" and any(
             each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions
         )
-        if not ended:
+        if not over:
             yield _pod(owner, template, owner["metadata"]["namespace"])
 
 

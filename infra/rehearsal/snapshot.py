@@ -12,7 +12,7 @@ from typing import Any
 from infra.clusters.embedded.api import Api
 
 Object = dict[str, Any]
-_AWAITED = ("deployments", "statefulsets", "daemonsets")
+_AWAITED = {kind: f"{kind.lower()}s" for kind in ("Deployment", "StatefulSet", "DaemonSet")}
 _AT_ONCE = 4
 _SKIPPED = {"Event.events.k8s.io", "Lease.coordination.k8s.io", "ComponentStatus", "ControllerRevision.apps"}
 _FILTERS = {"Event": "?fieldSelector=type%3DWarning"}  # of the others every Job makes a dozen
@@ -105,15 +105,32 @@ def kinds(api: Api) -> dict[str, tuple[str, str]]:
 
 def unready(api: Api) -> list[str]:
     """The Deployments, StatefulSets and DaemonSets that are not as they are to be, by name."""
-    return [name(each) for kind in _AWAITED for each in api.get(f"/apis/apps/v1/{kind}")["items"] if not _settled(each)]
+    owners = (  # what is in a list does not say of what kind it is
+        {"kind": kind, **each}
+        for kind, plural in _AWAITED.items()
+        for each in api.get(f"/apis/apps/v1/{plural}")["items"]
+    )
+    return [name(each) for each in owners if not _settled(each)]
+
+
+def ready_of(owner: Object) -> tuple[int, int]:
+    """How many pods of a Deployment, StatefulSet or DaemonSet are ready, and how many are to be."""
+    status = owner.get("status", {})
+    if owner["kind"] == "DaemonSet":
+        return status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)
+    return status.get("readyReplicas", 0), owner["spec"].get("replicas", 1)
+
+
+def ended(pod: Object) -> bool:
+    """Whether a pod has run to its end."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _settled(owner: Object) -> bool:
     status = owner.get("status", {})
     if status.get("observedGeneration", 0) < owner["metadata"].get("generation", 0):
         return False
-    wanted = status.get("desiredNumberScheduled", owner["spec"].get("replicas", 1))
-    ready = status.get("numberReady", status.get("readyReplicas", 0))
+    ready, wanted = ready_of(owner)
     updated = status.get("updatedNumberScheduled", status.get("updatedReplicas", 0))
     return bool(ready >= wanted and updated >= wanted)
 

@@ -55,3 +55,19 @@ def test_an_object_is_found_by_its_kind_name_and_namespace() -> None:
     assert now.find("ClusterRole", "a") is role
     assert now.find("Secret", "a") is None
     assert now.find("Role", "a") is None
+
+
+def test_what_is_not_as_it_is_to_be_is_named_by_its_kind() -> None:
+    """Which the objects of a list do not say themselves."""
+    late = {"metadata": {"name": "a", "namespace": "b"}, "spec": {"replicas": 2}, "status": {"readyReplicas": 1}}
+    fine = {"metadata": {"name": "c"}, "spec": {}, "status": {"readyReplicas": 1, "updatedReplicas": 1}}
+    lists = {"deployments": [late, fine], "statefulsets": [], "daemonsets": []}
+
+    class Lists:
+        """Answers for three kinds."""
+
+        def get(self, path: str) -> dict[str, Any]:
+            """Return a list."""
+            return {"items": lists[path.rpartition("/")[2]]}
+
+    assert snapshot.unready(Lists()) == ["Deployment b/a"]  # type: ignore[arg-type]

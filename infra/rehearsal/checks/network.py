@@ -17,7 +17,7 @@ from infra.rehearsal.makers import makers
 from infra.rehearsal.policies import End, Policies
 from infra.rehearsal.reach import Address
 from infra.rehearsal.selectors import selects
-from infra.rehearsal.snapshot import Object, Snapshot, name
+from infra.rehearsal.snapshot import Object, Snapshot, ended, name
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def ways(snapshot: Snapshot) -> Iterator[Way]:
     services = {(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in snapshot.all("Service")}
     pods: dict[str, list[Object]] = defaultdict(list)
     for pod in snapshot.all("Pod"):
-        if pod["status"].get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]:
+        if not ended(pod) and "deletionTimestamp" not in pod["metadata"]:
             pods[pod["metadata"]["namespace"]].append(pod)
     told = Told(snapshot)
     for source in _sources(snapshot, pods, spaces):

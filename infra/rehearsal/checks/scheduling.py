@@ -19,7 +19,7 @@ from infra.clusters.embedded.api import Api
 from infra.rehearsal.look import Check, Finding, Look, Outcome, outcome
 from infra.rehearsal.makers import makers
 from infra.rehearsal.settling import settle
-from infra.rehearsal.snapshot import Object, Snapshot, name, pod_template
+from infra.rehearsal.snapshot import Object, Snapshot, ended, name, pod_template
 
 _IMAGE = "kiban.dev/rehearsal:1"
 _SECONDS = 15.0
@@ -59,7 +59,7 @@ def missing(snapshot: Snapshot) -> Iterator[tuple[Object, int]]:
     there = Counter(
         maker(pod)["metadata"]["uid"]
         for pod in snapshot.all("Pod")
-        if pod["spec"].get("nodeName") in simulated and not _over(pod)
+        if pod["spec"].get("nodeName") in simulated and not ended(pod)
     )
     for each in snapshot.all("Deployment.apps", "StatefulSet.apps", "Job.batch", "CronJob.batch"):
         wanted = each["spec"].get("replicas", 1)
@@ -205,10 +205,6 @@ def _pairs(values: Object) -> str:
 
 def _labels(each: Object) -> Object:
     return each["metadata"].get("labels") or {}
-
-
-def _over(pod: Object) -> bool:
-    return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
 CHECKS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from components._labels import ENVIRONMENT, SIMULATED
 from infra.errors import BadInput
 from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
-from infra.rehearsal.snapshot import Object, name
+from infra.rehearsal.snapshot import Object, ended, name, ready_of
 from infra.rehearsal.steps import Change, Problem, Ran
 
 _CANDIDATE = ("install", "upgrade", "upgrade again")
@@ -149,28 +149,21 @@ def _ready(look: Look) -> Outcome:
         if each.resource and _kind(each.resource) != "Stack" and kind_of_problem(each) is None
     ]
     owners = look.now.all("Deployment.apps", "StatefulSet.apps", "DaemonSet.apps")
-    pods = [pod for pod in look.now.all("Pod") if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+    pods = [pod for pod in look.now.all("Pod") if not ended(pod)]
     real = any(SIMULATED not in node["metadata"].get("labels", {}) for node in look.now.all("Node"))
     evidence: Evidence = "executed" if real else "simulated"
-    return outcome(evidence, [*owners, *pods], [*waited, *map(_unready, filter(_lacks, owners)), *_ailing(pods)])
+    return outcome(evidence, [*owners, *pods], [*waited, *_unready(owners), *_ailing(pods)])
 
 
-def _lacks(owner: Object) -> bool:
-    status = owner.get("status", {})
-    if owner["kind"] == "DaemonSet":
-        return bool(status.get("numberReady", 0) < status.get("desiredNumberScheduled", 0))
-    return bool(status.get("readyReplicas", 0) < owner["spec"].get("replicas", 1))
-
-
-def _unready(owner: Object) -> Finding:
-    status = owner.get("status", {})
-    wanted = status.get("desiredNumberScheduled", owner["spec"].get("replicas", 1))
-    had = status.get("numberReady", status.get("readyReplicas", 0))
-    return Finding(
-        object=name(owner),
-        message=f"{had} of {wanted} pods are ready",
-        remedy="see what its pods say: kubectl describe, logs",
-    )
+def _unready(owners: Iterable[Object]) -> Iterator[Finding]:
+    for owner in owners:
+        had, wanted = ready_of(owner)
+        if had < wanted:
+            yield Finding(
+                object=name(owner),
+                message=f"{had} of {wanted} pods are ready",
+                remedy="see what its pods say: kubectl describe, logs",
+            )
 
 
 def _ailing(pods: Iterable[Object]) -> Iterator[Finding]:
