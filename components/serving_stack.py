@@ -35,6 +35,7 @@ from components._quantities import millicores
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuPool, node_taints
 from components.metadata_store import MetadataStore
+from components.scripts.canary import LEAST, WHOLE
 from components.tenancy import Team, Tenancy
 
 __all__ = ["CANARY", "Canary", "Gateway", "Model", "Objective", "Replicas", "ServingStack", "ServingStackArgs"]
@@ -381,16 +382,25 @@ def services(model: Model, pools: Mapping[str, GpuPool]) -> list[dict[str, Any]]
 def route(model: Model, gateway: Gateway) -> dict[str, Any]:
     """Spec of the HTTPRoute that leads to a model, and to its canary once the canary controller says so.
 
-    A canary's answers say so. By that filter, too, each backend is a cluster of its own to Envoy, with its own figures.
+    There are always two backends with a filter, each a cluster of its own to Envoy: both are the model if there is no
+    canary. So one that comes or goes changes where a cluster leads and not which clusters there are, for which some
+    requests would be answered 500 (components/scripts/canary.py, LEAST). A canary's answers say so; no other ones do.
     """
-    backends: list[dict[str, Any]] = [{"name": f"{model.name}-predictor", "port": 80, "weight": 100}]
+    own = f"{model.name}-predictor", {"remove": [CANARY_HEADER]}
+    second = own
     if model.canary is not None:
         said = {"set": [{"name": CANARY_HEADER, "value": model.canary.version}]}
-        filters = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": said}]
-        backends.append({"name": f"{model.name}{CANARY}-predictor", "port": 80, "weight": 0, "filters": filters})
+        second = f"{model.name}{CANARY}-predictor", said
     parent = {"name": _gateway.GATEWAY, "namespace": _gateway.NAMESPACE, "sectionName": "https"}
     return {
         "parentRefs": [parent],
         "hostnames": [gateway.host(model.name, model.team)],
-        "rules": [{"backendRefs": backends, "timeouts": {"request": "60s"}}],
+        "rules": [
+            {"backendRefs": [_backend(*own, WHOLE - LEAST), _backend(*second, LEAST)], "timeouts": {"request": "60s"}}
+        ],
     }
+
+
+def _backend(service: str, header: Mapping[str, Any], weight: int) -> dict[str, Any]:
+    filters = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": header}]
+    return {"name": service, "port": 80, "weight": weight, "filters": filters}

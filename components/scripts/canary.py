@@ -1,10 +1,10 @@
 """Moves a model's requests to its canary, share by share while the objective holds, and back when it does not.
 
 Runs in a pod. Each canary is an entry of the file CANARIES (components/serving_stack.py, canaries()). Its share is the
-weights of the model's HTTPRoute. What was decided is in the route's annotation STATE: a new pod goes on where the last
-one was, and weights that somebody else wrote are put right. A canary gets no request before all of its pods are of its
-version and ready. One that was taken back stays so until there is another: another version, or one that was removed and
-put in again.
+weights of the model's HTTPRoute, out of WHOLE. What was decided is in the route's annotation STATE: a new pod goes on
+where the last one was, and weights that somebody else wrote are put right. A canary gets no share before all its pods
+are of its version and ready. One that was taken back stays so until there is another: another version, or one that was
+removed and put in again.
 """
 # ruff: noqa: INP001 - a program of its own
 
@@ -28,6 +28,13 @@ WAITING, MOVING, PROMOTED, BACK = "Waiting", "Moving", "Promoted", "RolledBack"
 EVERY = 5.0
 """Seconds between two looks."""
 PATIENCE = 15.0
+WHOLE, LEAST = 1_000_000, 1
+"""Weight of all requests, and the least there is.
+
+A backend of weight 0 is no cluster of Envoy's (Envoy Gateway 1.9). It hears of clusters and of the routes to them in no
+certain order, and answers 500 for a cluster that it does not have (issue 6287 of Envoy Gateway). So requests go only to
+a cluster that has been there for a look, and a cluster goes only when no more than one request in a million goes to it.
+"""
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _ROUTES = "apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes/{name}"
 _DEPLOYMENTS = "apis/apps/v1/namespaces/{namespace}/deployments/{name}-canary-predictor"
@@ -130,11 +137,13 @@ def patch(route: Object, canary: Canary, state: State) -> list[Object]:
     """
     name = f"{canary.name}-canary-predictor"
     backends = route["spec"]["rules"][0]["backendRefs"]
-    if all(backend["name"] != name for backend in backends):
+    has = next((backend.get("weight", 1) for backend in backends if backend["name"] == name), None)
+    if has is None:
         return []
+    share = weight_after(has, state.percent)
     changes: list[Object] = []
     for index, backend in enumerate(backends):
-        weight = state.percent if backend["name"] == name else 100 - state.percent
+        weight = share if backend["name"] == name else WHOLE - share
         if backend.get("weight", 1) != weight:
             where = f"/spec/rules/0/backendRefs/{index}/weight"
             changes.append({"op": "add", "path": where, "value": weight})
@@ -144,6 +153,12 @@ def patch(route: Object, canary: Canary, state: State) -> list[Object]:
         changes.append({"op": "add", "path": "/metadata/annotations", "value": annotations | {STATE: said}})
     unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]}
     return [unchanged, *changes] if changes else []
+
+
+def weight_after(has: int, percent: int) -> int:
+    """The canary's weight after one that it has, on the way to its share: LEAST between nothing and more than that."""
+    wanted = min(WHOLE * percent // 100, WHOLE - LEAST)
+    return LEAST if 0 in (has, wanted) and max(has, wanted) > LEAST else wanted
 
 
 def state_of(route: Object, of: str, now: float) -> State:

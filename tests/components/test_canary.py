@@ -101,7 +101,7 @@ class Cluster(program.Cluster):
         self.route: dict[str, Any] = {
             "metadata": {"resourceVersion": "1", "annotations": {"kept": "x"}},
             "spec": {
-                "rules": [{"backendRefs": [{"name": name, "weight": 100 - 100 * i} for i, name in enumerate(names)]}]
+                "rules": [{"backendRefs": [{"name": names[0], "weight": 999_999}, {"name": names[1], "weight": 1}]}]
             },
         }
         labels = {"kiban.dev/model-version": "4"}
@@ -143,16 +143,16 @@ class Cluster(program.Cluster):
 
 
 def test_the_route_has_state_and_weights() -> None:
-    """Both are written at once; what else the route has stays."""
+    """Both are written at once; what else the route has stays, and so does the model's cluster at Envoy."""
     cluster = Cluster()
     look(cluster, CANARY, 1000)
-    assert cluster.weights == [90, 10]
+    assert cluster.weights == [900_000, 100_000]
     annotations = cluster.route["metadata"]["annotations"]
     assert annotations["kept"] == "x"
     assert json.loads(annotations[STATE]) == dc.asdict(AT_TEN)
     look(cluster, CANARY, 1600)
     look(cluster, CANARY, 2200)
-    assert cluster.weights == [0, 100]
+    assert cluster.weights == [1, 999_999]
     assert look(cluster, CANARY, 2800).phase == PROMOTED
 
 
@@ -170,8 +170,22 @@ def test_weights_that_somebody_else_wrote_are_put_right() -> None:
     look(cluster, CANARY, 1000)
     look(cluster, CANARY, 1010)
     cluster.route["spec"]["rules"][0]["backendRefs"][1]["weight"] = 10
-    assert look(cluster, CANARY, 1020).phase == BACK
-    assert cluster.weights == [100, 0]
+    for _ in range(2):
+        assert look(cluster, CANARY, 1020).phase == BACK
+    assert cluster.weights == [1_000_000, 0]
+
+
+def test_a_share_begins_and_ends_with_one_request_in_a_million() -> None:
+    """Envoy would answer 500 to requests for a cluster that it does not have yet, or has no more."""
+    cluster = Cluster()
+    cluster.deployment["status"], status = {}, cluster.deployment["status"]
+    seen = []
+    for at in (1000, 1005, 1010, 1015, 1020):
+        look(cluster, CANARY, at)
+        seen.append(cluster.weights[1])
+        cluster.deployment["status"] = status
+        cluster.figures = FINE if at < 1010 else Seen(requests=9, errors=9, latency_ms=1)
+    assert seen == [0, 1, 100_000, 1, 0]
 
 
 @pytest.mark.parametrize("change", ["uid", "version"])
@@ -187,7 +201,7 @@ def test_another_canary_begins_anew(change: str) -> None:
         canary = dc.replace(CANARY, version="5")
         cluster.deployment["spec"]["template"]["metadata"]["labels"]["kiban.dev/model-version"] = "5"
     assert look(cluster, canary, 1020).phase == MOVING
-    assert cluster.weights == [90, 10]
+    assert cluster.weights == [900_000, 100_000]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +218,7 @@ def test_a_canary_that_is_not_there_yet_gets_nothing(status: dict[str, int]) -> 
     cluster = Cluster()
     cluster.deployment["status"] = status
     assert look(cluster, CANARY, 1000).phase == WAITING
-    assert cluster.weights == [100, 0]
+    assert cluster.weights == [1_000_000, 0]
 
 
 def test_a_deployment_of_another_version_is_not_ready() -> None:
