@@ -13,6 +13,8 @@ from infra.errors import BadInput, RunFailed
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
 
+_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="kiban", message="kiban %(version)s")
@@ -28,12 +30,13 @@ def main() -> None:
 @ON
 @click.option("--kind", is_flag=True, help="On a kind cluster of the environment's name, made where there is none.")
 @click.option("--force", is_flag=True, help="Take fields back that another field manager has set.")
-def up(environment: str, on: str | None, *, kind: bool, force: bool) -> Report:
+@click.option("--plan", metavar="FILE", type=_FILE, help="Do what this plan of `preview` says, and nothing else.")
+def up(environment: str, on: str | None, *, kind: bool, force: bool, plan: Path | None) -> Report:
     """Bring an environment up: its cluster where that is embedded, then the platform on it."""
     from infra import engine, stage, status
 
     target = stage.open_for(environment, on, on_kind=kind, say=say)
-    result = engine.up(target, force=force, say=say)
+    result = engine.up(target, force=force, plan=plan, say=say)
     changes = [change.as_item() for change in result.changes]
     return Report(items=[*changes, _done(result), *status.pool_items(*status.read(target.cluster)[:2])])
 
@@ -41,11 +44,12 @@ def up(environment: str, on: str | None, *, kind: bool, force: bool) -> Report:
 @verb(main, "preview", "change resource properties |", "done changes seconds")
 @ENVIRONMENT
 @ON
-def preview(environment: str, on: str | None) -> Report:
+@click.option("--save-plan", "plan", metavar="FILE", type=_FILE, help="Keep the plan for `up --plan FILE`.")
+def preview(environment: str, on: str | None, plan: Path | None) -> Report:
     """Say what `up` would change, and change nothing."""
     from infra import engine, target
 
-    result = engine.preview(target.resolve(environment, on), say=say)
+    result = engine.preview(target.resolve(environment, on), plan=plan, say=say)
     return Report(items=[*(change.as_item() for change in result.changes), _done(result)])
 
 

@@ -6,6 +6,7 @@ as that allows: `Stack.up` would start six for what the events of one already te
 
 import dataclasses as dc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.metadata_store import NAMESPACE
@@ -64,16 +65,19 @@ class Result:
         return bool(self.changes)
 
 
-def up(target: Target, *, force: bool = False, say: Say = console.say) -> Result:
+def up(target: Target, *, force: bool = False, plan: Path | None = None, say: Say = console.say) -> Result:
     """Make the cluster as the program says.
 
     force: also where another field manager has set what the program sets; else that is an error, unless it is kubectl.
+    plan: of a preview; the run fails at the first resource for which the program says otherwise by now.
     """
     _check(target)
     generate(target, say=say)
     return _change(
         Session(target, "up", say, _FORCE if force else None),
-        lambda stack, run, unsettled: stack.up(on_event=run, refresh=unsettled or None, **_QUIET),
+        lambda stack, run, unsettled: stack.up(
+            on_event=run, refresh=unsettled or None, plan=str(plan) if plan else None, **_QUIET
+        ),
         say,
     )
 
@@ -87,12 +91,15 @@ def _check(target: Target) -> None:
     models.check(target.environment, target.cluster)
 
 
-def preview(target: Target, *, say: Say = console.say) -> Result:
-    """Say what `up` would do, except that it shows no conflict over a field: only applying tells."""
+def preview(target: Target, *, plan: Path | None = None, say: Say = console.say) -> Result:
+    """Say what `up` would do, except that it shows no conflict over a field: only applying tells.
+
+    plan: where that is kept for an `up` that shall do nothing else. Secrets in it are encrypted as the state's are.
+    """
     _check(target)
     # Without force the provider (4.25) calls what kubectl has set a conflict here, and takes it over in an `up`.
     session = Session(target, "preview", say, _FORCE)
-    run = session.run(lambda stack, run, _: stack.preview(on_event=run, **_QUIET))
+    run = session.run(lambda stack, run, _: stack.preview(on_event=run, plan=str(plan) if plan else None, **_QUIET))
     return _result(session, run)
 
 

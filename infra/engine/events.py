@@ -19,6 +19,8 @@ _COLOR = re.compile(r"<\{%.*?%\}>")
 # pkg/resource/deploy/deployment_executor.go, printPendingOperationsWarning (Pulumi 3.259)
 _PENDING = re.compile(r"Attempting to deploy or update resources\s+with \d+ pending operations")
 _CONFLICT = re.compile(r'Apply failed .*conflicts? with "(?P<manager>[^"]+)"[^:]*:(?P<fields>.*)', re.DOTALL)
+# pkg/resource/deploy/step_generator.go and plan.go (Pulumi 3.259); each value that differs follows its property's name
+_PLANNED = re.compile(r"violates plan: (?P<what>[^:]+)(?::(?P<differs>.*))?", re.DOTALL)
 # says no more than the exit status, or than the error that ended the run while others were waiting
 _EMPTY = re.compile(
     r"(update|preview|destroy|refresh) (failed|canceled)|.*grpc: the client connection is closing", re.DOTALL
@@ -178,12 +180,17 @@ class Run:
 def plain(message: str) -> str:
     """An error without the shape that Go gives to lists of errors, and without the URN that stands before it anyway.
 
-    Where another field manager has set what Kiban sets too, only that is said.
+    Where another field manager has set what Kiban sets too, only that is said; where a plan was given that says
+    otherwise, which properties differ.
     """
     conflict = _CONFLICT.search(message)
     if conflict:
         fields = ", ".join(re.findall(r"\.\S+", conflict["fields"]))
         return f"{conflict['manager']!r} has set {fields or 'fields of it'} since"
+    planned = _PLANNED.search(message)
+    if planned:
+        fields = ", ".join(re.findall(r"[-+=]~?(\w+)\[", planned["differs"] or ""))
+        return f"is not as planned: {planned['what']}{fields and f': {fields}'}"
     without = re.sub(r"\d+ errors? occurred:\s*(\* )?", "", message)
     return re.sub(r'^resource "?urn:\S+?"? (was|:)', r"\1", without)
 

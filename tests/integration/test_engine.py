@@ -106,6 +106,22 @@ def test_a_second_up_has_nothing_to_do(ci: Target) -> None:
     assert again.outputs["environment"] == "ci"
 
 
+def test_a_run_does_what_was_planned_and_nothing_else(applied: Target, tmp_path: Path) -> None:
+    """The plan of a preview holds while the program says the same, keeps no secret, and else ends the run."""
+    plan = tmp_path / "plan.json"
+    assert unchanged(engine.preview(applied, plan=plan))
+    assert unchanged(engine.up(applied, plan=plan))
+    assert "PRIVATE KEY" not in plan.read_text()
+    planned = json.loads(plan.read_text())
+    urn = next(urn for urn in planned["resourcePlans"] if urn.endswith(":Namespace::tenancy-vision"))
+    planned["resourcePlans"][urn]["steps"] = ["delete"]
+    plan.write_text(json.dumps(planned))
+    with pytest.raises(RunFailed, match="same is not allowed by the plan"):
+        engine.up(applied, plan=plan)
+    assert Kubectl(applied.cluster.kubeconfig).get("namespace", "team-vision")
+    assert unchanged(engine.up(applied))
+
+
 def test_the_plain_command_agrees(applied: Target) -> None:
     """After `kiban up` the real CLI has nothing to do either, warns of nothing, and the other way round."""
     assert plain(applied, "preview", "--expect-no-changes").returncode == 0

@@ -113,6 +113,11 @@ def test_an_error_in_the_listener_is_kept() -> None:
         ('resource "urn:pulumi:a::b::c::d" was not created', "was not created"),
         ("resource urn:pulumi:a::b::c::d was successfully created, but", "was successfully created, but"),
         ("2 errors occurred:\n\t* a\n\t* b", "a\n\t* b"),
+        (
+            "resource urn:pulumi:a::b::c violates plan: properties changed: =~metadata[{map[a:{x}]}], ++spec[{y}]",
+            "is not as planned: properties changed: metadata, spec",
+        ),
+        ("resource violates plan: it is deleted", "is not as planned: it is deleted"),
         ("as it is", "as it is"),
     ],
 )
