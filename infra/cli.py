@@ -10,6 +10,7 @@ import click
 
 from infra.console import say
 from infra.errors import BadInput, RunFailed
+from infra.release.commands import release
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
 
@@ -23,6 +24,9 @@ def main() -> None:
 
     Exit status: 0 done, 1 findings or a failed run, 2 bad input, 3 could not run, 130 interrupted.
     """
+
+
+main.add_command(release)
 
 
 @verb(main, "up", "done changes seconds |", "pool nodes ready resource capacity requested evidence")

@@ -19,9 +19,10 @@ from infra.metadata import Metadata
 from infra.rehearsal import asking
 from infra.rehearsal.asking import Part
 from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
-from infra.rehearsal.places import CLUSTER, Version
+from infra.rehearsal.places import CLUSTER
 from infra.rehearsal.snapshot import Object, Snapshot
 from infra.rehearsal.steps import Verbs
+from infra.versions import Version
 
 MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"

@@ -1,57 +1,32 @@
 """Where a rehearsal happens: a ref's sources, unpacked once in the cache, and a home of its own for the cluster."""
 
 import contextlib
-import dataclasses as dc
 import fcntl
 import os
 import shutil
-import subprocess
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from infra import paths
+from infra import paths, versions
 from infra.errors import BadInput, CouldNotRun
-from infra.toolchain import cache
+from infra.versions import Say, Version
 
-Say = Callable[[str], None]
 CLUSTER = "rehearsal"
 WORKTREE = "worktree"
 _LOCK = "lock"
-_VERSIONS = 6
-"""How many versions the cache keeps, the last used ones: each has a virtual environment, some 200 MB."""
-
-
-@dc.dataclass(frozen=True, kw_only=True)
-class Version:
-    """A version of the bundle.
-
-    root: its sources. title: as the user named it, with its commit: `v1.2 (3f2a9c1e04b7)`, `worktree`.
-    commit: None for the working tree as it is.
-    """
-
-    root: Path
-    title: str
-    commit: str | None = None
 
 
 def version(ref: str, environment: str, say: Say) -> Version:
     """The version at a git ref that has the environment. Raises BadInput for another ref."""
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    if found is None:
-        tags = (_git("tag", "--list") or "").split()
-        raise BadInput(f"{ref!r} is no commit of this repository; accepted: a tag ({_few(tags)}), branch or commit")
-    commit = found.strip()
-    there = (_git("ls-tree", "--name-only", commit, "kiban", "stacks/") or "").split()
-    if "kiban" not in there:
-        raise BadInput(f"{ref!r} ({commit[:12]}) has no Kiban in it; accepted: a commit of this bundle")
-    if f"stacks/{environment}.py" not in there:
+    commit = versions.commit(paths.ROOT, ref)
+    if not versions.has(paths.ROOT, commit, f"stacks/{environment}.py"):
+        there = (versions.git(paths.ROOT, "ls-tree", "--name-only", commit, "stacks/") or "").split()
         names = [Path(each).stem for each in there if each.endswith(".py") and not Path(each).name.startswith("_")]
         raise BadInput(
             f"{environment}: {ref!r} ({commit[:12]}) has no such environment; accepted: {', '.join(names)}, or --first "
             "for an environment that runs nothing yet"
         )
-    return Version(root=_unpacked(commit, say), title=f"{ref} ({commit[:12]})", commit=commit)
+    return versions.at(paths.ROOT, ref, say)
 
 
 def working_tree() -> Version:
@@ -61,31 +36,11 @@ def working_tree() -> Version:
 
 def refuse_changes(ref: str) -> None:
     """Raise BadInput where the working tree has changes that the ref has not: who made them expects them rehearsed."""
-    changed = (_git("status", "--porcelain") or "").splitlines()
-    if changed:
+    if changed := versions.changes(paths.ROOT):
         raise BadInput(
             f"--to {ref}: the working tree has {len(changed)} uncommitted changes that would not be rehearsed "
-            f"({_few([line[3:] for line in changed])}); accepted: commit or stash them, or --to {WORKTREE}"
+            f"({versions.few(changed)}); accepted: commit or stash them, or --to {WORKTREE}"
         )
-
-
-def _unpacked(commit: str, say: Say) -> Path:
-    """The commit's files, in the cache: `./kiban` makes its virtual environment there, for every later rehearsal."""
-    target = paths.cache() / "versions" / commit
-    if not target.exists():
-        with cache.claimed(target, f"versions/{commit[:12]}", say) as scratch:
-            if not target.exists():
-                made = scratch / "sources"
-                words = ["git", "archive", commit]
-                archive = subprocess.Popen(words, cwd=paths.ROOT, stdout=subprocess.PIPE)
-                with archive, tarfile.open(fileobj=archive.stdout, mode="r|") as files:
-                    files.extractall(made, filter="data")
-                if archive.returncode:
-                    raise CouldNotRun(f"git archive {commit}: exit status {archive.returncode}")
-                cache.place(made, target)
-    target.touch()
-    cache.keep(target.parent, _VERSIONS)
-    return target
 
 
 @contextlib.contextmanager
@@ -162,25 +117,3 @@ def within(where: Path) -> Iterator[None]:
         os.environ.pop("KIBAN_HOME")
         if before is not None:
             os.environ["KIBAN_HOME"] = before
-
-
-def _git(*words: str) -> str | None:
-    """What git prints; None where it fails. Raises CouldNotRun where there is no git, or no repository."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - whichever git there is
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise CouldNotRun("git is not installed; a rehearsal takes the base's sources from it") from None
-    if "not a git repository" in done.stderr:
-        raise CouldNotRun(f"{paths.ROOT} is no git repository; a rehearsal takes the base's sources from one")
-    return done.stdout if done.returncode == 0 else None
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[-3:]) or "there is none"
-    return f"{shown}, …" if len(names) > 3 else shown

@@ -17,10 +17,11 @@ from infra.rehearsal import checks, flight, places, snapshot
 from infra.rehearsal.faults import FAULTS
 from infra.rehearsal.flight import Flight
 from infra.rehearsal.look import Check, Finding, Look, Outcome
-from infra.rehearsal.places import CLUSTER, Version
+from infra.rehearsal.places import CLUSTER
 from infra.rehearsal.result import Rehearsal, StepResult, mended, summarise
 from infra.rehearsal.snapshot import Snapshot
 from infra.rehearsal.steps import Ran, Verbs
+from infra.versions import Version
 
 Say = Callable[[str], None]
 _SETTLED_WITHIN = 60.0

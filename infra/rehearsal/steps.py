@@ -1,24 +1,17 @@
 """A version's own verbs on the rehearsal's cluster, each a process of that version with its own locked dependencies."""
 
 import dataclasses as dc
-import json
 import os
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra import tied
-from infra.errors import CouldNotRun, Interrupted
-from infra.rehearsal.places import CLUSTER, Version
+from infra import versions
+from infra.errors import CouldNotRun
+from infra.rehearsal.places import CLUSTER
+from infra.versions import Say, Version
 
-Say = Callable[[str], None]
-_FOREIGN = ("KIBAN_CLUSTER", "KIBAN_SHELL", "PULUMI_", "KUBECONFIG", "KUBECACHEDIR", "VIRTUAL_ENV")
-"""What leads a verb to another cluster or backend than the rehearsal's."""
-_TAIL = 5
 _FIRST, _PATIENCE = "300", "120"
 """Seconds for a resource to become ready: an embedded cluster has its images, and nobody waits for ten minutes."""
 
@@ -63,8 +56,7 @@ class Verbs:
 
     def __init__(self, environment: str, home: Path, say: Say) -> None:
         self.environment, self._say = environment, say
-        own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        self._environ = {**own, "KIBAN_HOME": str(home)}
+        self._environ = {**versions.environ(), "KIBAN_HOME": str(home)}
 
     def up(self, version: Version, step: str) -> Ran:
         """`kiban up` of a version. The first one has the most to wait for, and is not expected to wait in vain."""
@@ -105,38 +97,4 @@ class Verbs:
 
     def run(self, version: Version, *words: str) -> tuple[int, dict[str, Any]]:
         """Run a verb and return its exit status and document. It ends where this process does."""
-        command = tied.command([str(version.root / "kiban"), *words, "--json"], dies_by=signal.SIGTERM)
-        with subprocess.Popen(
-            command,
-            cwd=version.root,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # a Ctrl-C in the terminal is for this process, which ends that one
-        ) as process:
-            last: list[str] = []
-            reader = threading.Thread(target=self._pass_on, args=(process, last), daemon=True)
-            reader.start()
-            try:
-                printed = process.stdout.read() if process.stdout else ""
-                process.wait()
-            except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)
-                process.wait()
-                raise
-            reader.join()
-        if process.returncode == Interrupted.exit_status:
-            raise Interrupted(f"`kiban {' '.join(words)}` was interrupted")
-        try:
-            return process.returncode, json.loads(printed)
-        except ValueError:
-            said = " | ".join(last) or "nothing"
-            status = process.returncode or CouldNotRun.exit_status
-            return status, {"items": [], "error": f"`kiban {words[0]}` of {version.title}: {said}"}
-
-    def _pass_on(self, process: subprocess.Popen[str], last: list[str]) -> None:
-        for line in process.stderr or ():
-            last[:] = [*last, line.rstrip()][-_TAIL:]
-            self._say(f"  {line.rstrip()}")
+        return versions.run(version, *words, environ=self._environ, say=self._say)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from infra.rehearsal import places
-from infra.rehearsal.places import Version
 from infra.rehearsal.play import Play, Request
+from infra.versions import Version
 from tests.checkout import Checkout, copy_to
 from tests.conftest import Record
 from tests.rehearsal.cases import Case, Edit, Harmless, apply, cases, harmless

@@ -61,6 +61,16 @@ def test_a_version_is_the_commit_and_not_what_was_changed_since(repository: Path
     assert places.working_tree().root == repository
 
 
+@pytest.mark.parametrize("path", ["stacks/prod.py", "stacks/more.py"])
+@pytest.mark.usefixtures("repository")
+def test_a_version_that_was_changed_in_the_cache_is_refused(path: str) -> None:
+    """A file that differs, and one that the commit has not: either would run in the commit's name."""
+    found = places.version("v1", "prod", say)
+    (found.root / path).write_text("two\n")
+    with pytest.raises(CouldNotRun, match=rf"{found.root} is no longer what [0-9a-f]{{12}} has \({path}\); remove"):
+        places.version("v1", "prod", say)
+
+
 def test_the_cache_keeps_the_versions_that_were_last_used(repository: Path) -> None:
     """Six of them."""
     used = [places.version("v1", "prod", say).root]

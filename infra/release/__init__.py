@@ -1,0 +1,1 @@
+"""Releases: what a commit consists of, as a file that cannot be changed unnoticed."""
