@@ -386,7 +386,7 @@ def route(model: Model, gateway: Gateway) -> dict[str, Any]:
     canary. So one that comes or goes changes where a cluster leads and not which clusters there are, for which some
     requests would be answered 500 (components/scripts/canary.py, LEAST). A canary's answers say so; no other ones do.
     """
-    own = f"{model.name}-predictor", {"remove": [CANARY_HEADER]}
+    own: tuple[str, dict[str, Any]] = (f"{model.name}-predictor", {"remove": [CANARY_HEADER]})
     second = own
     if model.canary is not None:
         said = {"set": [{"name": CANARY_HEADER, "value": model.canary.version}]}
