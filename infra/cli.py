@@ -10,6 +10,7 @@ import click
 
 from infra.console import say
 from infra.errors import BadInput, RunFailed
+from infra.release import audit_commands
 from infra.release.commands import release
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
@@ -27,6 +28,8 @@ def main() -> None:
 
 
 main.add_command(release)
+for command in audit_commands.VERBS.commands.values():
+    main.add_command(command)
 
 
 @verb(main, "up", "done changes seconds |", "pool nodes ready resource capacity requested evidence")

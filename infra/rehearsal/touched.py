@@ -18,7 +18,7 @@ _PROGRAM = ("charts", "components", "infra", "pipelines", "stacks")
 """Where a file that git does not know yet is part of the program, and not something that a job or a user has left."""
 _MODELS = "stacks/models.yaml"
 _OWN = re.compile(r"stacks/(?:Pulumi\.(?P<config>[^/]+)\.yaml|(?P<data>[^_/][^/]*)\.py)")
-_NO_ONES = re.compile(r"(docs|tests|releases|\.github)/.*|README\.md|LICENSE|\.gitignore")
+_NO_ONES = re.compile(r"(docs|tests|releases|\.github)/.*|stacks/(ladder\.yaml|signers)|README\.md|LICENSE|\.gitignore")
 
 
 def items(ref: str) -> list[dict[str, Any]]:

@@ -297,6 +297,9 @@ def test_a_signature_is_found_good_missing_or_not(root: Path, tmp_path: Path) ->
     assert messages(root, release, signed=True) == ["signature: nobody has signed it"]
     signatures.sign(file, ann, signatures.RELEASE)
     (found,) = messages(root, release)
+    assert found.endswith("is not in signers"), found
+    (root / "stacks" / "signers").unlink()
+    (found,) = messages(root, release)
     assert found == f"signature: {file.name}.sig: nobody may sign: there is no signers"
     bundle.allow(root / "stacks" / "signers", "ann@example.org", ann, 'valid-before="20260701Z"')
     assert messages(root, release, signed=True) == []
