@@ -10,6 +10,7 @@ import click
 
 from infra.console import say
 from infra.errors import BadInput, RunFailed
+from infra.release import drift_commands
 from infra.release.commands import release
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
@@ -227,6 +228,9 @@ def sweep_verb(environment: str, on: str | None, *, delete: bool) -> Report:
     orphans = sweep.clear(where, state, say=say) if delete else sweep.find(where, state)
     items = [{"orphan": str(orphan), "kept": orphan.kept} for orphan in orphans]
     return Report(items=items, exit_status=1 if items and not delete else 0)
+
+
+drift_commands.register(main)
 
 
 @verb(main, "unlock", "lock held_by")
