@@ -10,8 +10,7 @@ import click
 
 from infra.console import say
 from infra.errors import BadInput, RunFailed
-from infra.release import audit_commands
-from infra.release.commands import release
+from infra.release import audit_commands, commands, drift_commands
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
 
@@ -27,9 +26,9 @@ def main() -> None:
     """
 
 
-main.add_command(release)
-for command in audit_commands.VERBS.commands.values():
-    main.add_command(command)
+for _group in (commands, audit_commands, drift_commands):
+    for _command in _group.VERBS.commands.values():
+        main.add_command(_command)
 
 
 @verb(main, "up", "done changes seconds |", "pool nodes ready resource capacity requested evidence")
@@ -230,6 +229,7 @@ def sweep_verb(environment: str, on: str | None, *, delete: bool) -> Report:
     orphans = sweep.clear(where, state, say=say) if delete else sweep.find(where, state)
     items = [{"orphan": str(orphan), "kept": orphan.kept} for orphan in orphans]
     return Report(items=items, exit_status=1 if items and not delete else 0)
+
 
 
 @verb(main, "unlock", "lock held_by")

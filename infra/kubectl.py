@@ -16,6 +16,7 @@ from infra import tied, toolchain
 from infra.errors import RunFailed
 
 Object = dict[str, Any]
+_OURS = ("--field-manager=kiban",)  # so that it is not taken for a change by hand (infra/release/drift)
 _FORWARDED_WITHIN = 30.0  # seconds
 
 
@@ -71,7 +72,9 @@ class Kubectl:
 
     def create(self, manifest: Object) -> Object:
         """Make one object and return it as it is in the cluster; its name may be generated."""
-        made: Object = json.loads(self.run("create", "--filename=-", "--output=json", stdin=json.dumps(manifest)))
+        made: Object = json.loads(
+            self.run("create", *_OURS, "--filename=-", "--output=json", stdin=json.dumps(manifest))
+        )
         return made
 
     @contextlib.contextmanager

@@ -125,9 +125,10 @@ def outputs(target: Target, *, say: Say = console.say) -> dict[str, Any]:
     return {name: masked(value) for name, value in answer.items()}
 
 
-def export(target: Target, *, say: Say = console.say) -> dict[str, Any]:
-    """The stack's state (a Pulumi deployment, its secrets encrypted); empty where it was never made."""
-    answer = Session(target, "export", say).query("stack", "export") or {"deployment": {}}
+def export(target: Target, *, secrets: bool = False, say: Say = console.say) -> dict[str, Any]:
+    """The stack's state (a Pulumi deployment); empty where it was never made. secrets: decrypted, for memory only."""
+    options = ["--show-secrets"] if secrets else []
+    answer = Session(target, "export", say).query("stack", "export", *options) or {"deployment": {}}
     return dict(answer["deployment"])
 
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 RELEASE = click.argument("name", metavar="RELEASE")
 
 
-@click.group()
+VERBS = click.Group()
+"""What the command line takes over from here."""
+
+
+@VERBS.group()
 def release() -> None:
     """Cut releases, see and compare them, and find out whether one is what its commit is.
 
