@@ -13,6 +13,7 @@ from infra.clusters import Cluster
 from infra.economy import economise, settled
 from infra.errors import KibanError
 from infra.kubectl import Kubectl
+from infra.release import guard
 from stacks._schema import EmbeddedCluster, Environment
 
 
@@ -23,6 +24,8 @@ def program() -> None:
         environment = target.environment(pulumi.get_stack(), os.environ.get("KIBAN_CLUSTER"))
         cluster = target.locate(environment)
         target.refuse_second(environment, cluster.kubeconfig.parent / "stack")
+        if not pulumi.runtime.is_dry_run():  # what an unreleased change would do may be seen
+            guard.refuse_unpromoted(environment, cluster)
         if environment.metadata:
             preflight.check(environment.metadata, Kubectl(cluster.kubeconfig, cluster.context))
         models.check(environment, cluster)

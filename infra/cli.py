@@ -10,7 +10,7 @@ import click
 
 from infra.console import say
 from infra.errors import BadInput, RunFailed
-from infra.release import audit_commands, commands, drift_commands
+from infra.release import audit_commands, commands, drift_commands, promote_commands
 from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
 
@@ -26,7 +26,7 @@ def main() -> None:
     """
 
 
-for _group in (commands, audit_commands, drift_commands):
+for _group in (commands, promote_commands, audit_commands, drift_commands):
     for _command in _group.VERBS.commands.values():
         main.add_command(_command)
 
@@ -117,15 +117,23 @@ def env(environment: str, on: str | None) -> Report:
 @verb(
     main,
     "status",
+    "environment runs since by next blocked_by |",
     "pool nodes ready resource capacity requested evidence |",
     "pending asks why source |",
     "failing why |",
     "refused why",
 )
-@ENVIRONMENT
+@click.argument("environment", metavar="[ENV]", required=False)
 @ON
-def status_verb(environment: str, on: str | None) -> Report:
-    """Say what an environment's nodes and pools hold, and why a pod waits, fails or was refused."""
+@click.option("--web", metavar="FILE", type=_FILE, help="Without ENV: write it as a page that needs no server.")
+def status_verb(environment: str | None, on: str | None, web: Path | None) -> Report:
+    """Say what runs where and what is next; of ENV, what its nodes hold and why a pod waits, fails or was refused."""
+    if environment is None:
+        if on:
+            raise BadInput("--on; accepted: with an environment, whose cluster it stands in for")
+        return _standings(web)
+    if web:
+        raise BadInput("--web; accepted: without an environment: the page is of all")
     from infra import status, target
 
     cluster = target.resolve(environment, on).cluster
@@ -139,6 +147,23 @@ def status_verb(environment: str, on: str | None) -> Report:
             *status.refused_items(events),
         ]
     )
+
+
+def _standings(web: Path | None) -> Report:
+    import datetime as dt
+
+    import stacks
+    from infra import paths
+    from infra.release import releases, view
+
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    found = view.standings(paths.ROOT, view.load(paths.ROOT, stacks.names()), now)
+    if web:
+        from infra.release import web as pages
+
+        web.write_text(pages.page(found, len(releases.ids(paths.ROOT)), now))
+        say(f"status: written to {web}")
+    return Report(items=[each.as_item() for each in found])
 
 
 @verb(main, "images", "image")
@@ -180,18 +205,23 @@ def rehearse(
     """See an environment's upgrade and rollback happen on a throwaway cluster; status 1 where something is found.
 
     Installs what the environment runs now, upgrades it with workloads in flight, does it once more, rolls back,
-    upgrades again and deletes everything; looks at the cluster after each. FAULT: webhook-down, slow-kinds,
-    api-restart, lost-pool, half-quota.
+    upgrades again and deletes everything; looks at the cluster after each. REF may be a release: then --from is by
+    default what the environment runs by its record, and what was found is kept for the gate `rehearsed`.
+    FAULT: webhook-down, slow-kinds, api-restart, lost-pool, half-quota.
     """
-    from infra import target
+    from infra import paths, target
     from infra.rehearsal import report
     from infra.rehearsal.junit import junit as as_junit
     from infra.rehearsal.markdown import markdown as as_markdown
     from infra.rehearsal.play import Request
     from infra.rehearsal.play import rehearse as play
+    from infra.release import rehearsals
 
     target.environment(environment)
-
+    released = rehearsals.released(paths.ROOT, environment, base, candidate, first=first)
+    if released:
+        was, to = released
+        base, candidate, first = was.commit if was else None, to.commit, was is None
     if first == bool(base):
         raise BadInput(
             f"{environment}: nothing says what it runs now; accepted: --from REF (a tag, branch or commit), "
@@ -201,6 +231,9 @@ def rehearse(
     for file, text in ((markdown, as_markdown), (junit, as_junit)):
         if file:
             Path(file).write_text(text(found))
+    if released:
+        kept = rehearsals.keep(paths.ROOT, found, *released)
+        say(f"rehearse {environment}: kept in {kept.relative_to(paths.ROOT)}; commit it")
     say(report.verdict(found))
     return Report(items=report.items(found), exit_status=found.exit_status)
 
@@ -229,7 +262,6 @@ def sweep_verb(environment: str, on: str | None, *, delete: bool) -> Report:
     orphans = sweep.clear(where, state, say=say) if delete else sweep.find(where, state)
     items = [{"orphan": str(orphan), "kept": orphan.kept} for orphan in orphans]
     return Report(items=items, exit_status=1 if items and not delete else 0)
-
 
 
 @verb(main, "unlock", "lock held_by")

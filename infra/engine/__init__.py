@@ -15,6 +15,7 @@ from infra.engine.events import Change, Problem, Run, masked
 from infra.engine.locks import Lock
 from infra.engine.session import Operation, Session
 from infra.kubectl import Kubectl
+from infra.release import guard
 from infra.sweep import Orphan
 from infra.target import Target, refuse_second, states
 
@@ -71,6 +72,7 @@ def up(target: Target, *, force: bool = False, plan: Path | None = None, say: Sa
     force: also where another field manager has set what the program sets; else that is an error, unless it is kubectl.
     plan: of a preview; the run fails at the first resource for which the program says otherwise by now.
     """
+    guard.refuse_unpromoted(target.environment, target.cluster)
     _check(target)
     generate(target, say=say)
     return _change(

@@ -110,7 +110,7 @@ def unready(api: Api) -> list[str]:
         for kind, plural in _AWAITED.items()
         for each in api.get(f"/apis/apps/v1/{plural}")["items"]
     )
-    return [name(each) for each in owners if not _settled(each)]
+    return [name(each) for each in owners if not settled(each)]
 
 
 def ready_of(owner: Object) -> tuple[int, int]:
@@ -126,7 +126,8 @@ def ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
-def _settled(owner: Object) -> bool:
+def settled(owner: Object) -> bool:
+    """Whether a Deployment, StatefulSet or DaemonSet is as it is to be, and all its pods of its newest template."""
     status = owner.get("status", {})
     if status.get("observedGeneration", 0) < owner["metadata"].get("generation", 0):
         return False

@@ -1,1 +1,1 @@
-"""Releases: what a commit consists of, as a file that cannot be changed unnoticed."""
+"""Releases, the ladder that they climb, the gates on it, and the record of who promoted what, when and why."""

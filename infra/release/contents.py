@@ -35,7 +35,7 @@ def contents(root: Path) -> dict[str, Any]:
     """
     environments = {name: _environment(name) for name in stacks.names()}
     return {
-        "charts": {path.name: tree_digest(path) for path in _sorted((root / "charts").iterdir())},
+        "charts": _charts(root),
         "program": _program(root),
         "environments": {name: _values(root, name) for name in environments},
         "upstream": _upstream(),
@@ -48,6 +48,18 @@ def contents(root: Path) -> dict[str, Any]:
         "tools": _tools(root),
         "schema": _SCHEMA,
     }
+
+
+def applied(contents: Mapping[str, Any], environment: str) -> str:
+    """The digest of what an `up` of an environment depends on, out of a release's contents."""
+    parts = {part: contents[part] for part in ("charts", "program", "upstream")}
+    return canonical.digest(parts | {"environment": contents["environments"].get(environment)})
+
+
+def applied_in(root: Path, environment: str) -> str:
+    """The same of the tree at the root, without what it takes to tell the rest of its contents."""
+    known = {"charts": _charts(root), "program": _program(root), "upstream": _upstream()}
+    return applied(known | {"environments": {environment: _values(root, environment)}}, environment)
 
 
 def tree_digest(path: Path) -> str:
@@ -65,6 +77,10 @@ def _listing(files: Iterable[Path], folder: Path) -> str:
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.name != "__pycache__")
+
+
+def _charts(root: Path) -> dict[str, str]:
+    return {path.name: tree_digest(path) for path in _sorted((root / "charts").iterdir())}
 
 
 def _program(root: Path) -> dict[str, str]:

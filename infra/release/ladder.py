@@ -88,12 +88,16 @@ class Gates:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Rung:
-    """An environment on the ladder. after: the one below; None for the lowest. not_bypassable: names of GATES."""
+    """An environment on the ladder. after: the one below; None for the lowest. not_bypassable: names of GATES.
+
+    watch: for how long after a release came in no new alert may fire.
+    """
 
     environment: str
     after: str | None
     gates: Gates
     not_bypassable: tuple[str, ...] = ()
+    watch: timedelta = timedelta()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -239,15 +243,17 @@ class _Reader:
 
 
 def _rung(read: _Reader, node: _Node, environments: Collection[str], people: Sequence[str]) -> Rung:
-    fields = read.fields(node, "a rung", ("environment", "gates"), ("after", "not_bypassable"))
+    fields = read.fields(node, "a rung", ("environment", "gates"), ("after", "not_bypassable", "watch"))
     environment = read.one_of(fields["environment"], "environment", environments)
     gates, below = fields["gates"], fields.get("after")
+    watch = fields.get("watch")
     fast = read.list(fields["not_bypassable"], "not_bypassable") if "not_bypassable" in fields else ()
     return Rung(
         environment=environment,
         after=read.text(below, f"{environment}: after", "the environment below") if below else None,
         gates=_gates(read, gates, environment, people),
         not_bypassable=tuple(read.one_of(each, f"{environment}: not_bypassable", GATES) for each in fast),
+        watch=read.duration(watch, f"{environment}: watch") if watch else timedelta(),
     )
 
 

@@ -14,11 +14,14 @@ from typing import Any
 from infra import versions
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.release import canonical, signatures
+from infra.release.entry import Ref
 from infra.release.signatures import BadSignature
 from infra.versions import Say, Version
 
 SCHEMA = "kiban/release/v1"
 FOLDER, SIGNERS = "releases", "stacks/signers"
+_AGREED = (FOLDER, "stacks/ladder.yaml", SIGNERS)
+"""No part of a release: what was released, how it climbs and who has a say."""
 VERB = ("release", "contents")
 """The words by which a version tells its contents."""
 _TOLD_BY = "infra/release/contents.py"
@@ -40,6 +43,11 @@ class Release:
     commit: str
     contents: Mapping[str, Any]
     digest: str
+
+    @property
+    def ref(self) -> Ref:
+        """The release as records name it."""
+        return Ref(id=self.id, digest=self.digest)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def cut(root: Path, ref: str, say: Say) -> Release:
     Raises BadInput for a ref that is no commit of Kiban's, for one that is older than releases, and while the working
     tree has changes; RunFailed where the release's file was changed.
     """
-    if changed := versions.changes(root, f":(exclude){FOLDER}"):
+    if changed := versions.changes(root, *(f":(exclude){each}" for each in _AGREED)):
         raise BadInput(
             f"release cut {ref}: the working tree has {len(changed)} uncommitted changes that would not be in the "
             f"release ({versions.few(changed)}); accepted: commit or stash them"
@@ -139,6 +147,11 @@ def read(root: Path, name: str) -> Release:
 def known(root: Path) -> tuple[Release, ...]:
     """All releases, oldest first. Raises RunFailed as `read` does."""
     return tuple(read(root, each) for each in ids(root))
+
+
+def committed(root: Path, release: Release) -> dt.datetime:
+    """The date of a release's commit, UTC. Raises CouldNotRun where this repository does not have it."""
+    return _date(root, release.commit)
 
 
 def signer(root: Path, release: Release, at: dt.datetime) -> str | None:
@@ -204,11 +217,14 @@ def _of(root: Path, ref: str, say: Say) -> Release:
     commit = versions.commit(root, ref)
     if not versions.has(root, commit, _TOLD_BY):
         raise BadInput(f"{ref!r} ({commit[:12]}) is older than `kiban release`; accepted: a commit that has it")
-    contents = _told(versions.at(root, ref, say), say)
+    return _named(commit, _told(versions.at(root, ref, say), say), _date(root, commit))
+
+
+def _date(root: Path, commit: str) -> dt.datetime:
     at = versions.git(root, "show", "--no-patch", "--format=%ct", commit)
     if at is None:
         raise CouldNotRun(f"git cannot say of when {commit[:12]} is")
-    return _named(commit, contents, dt.datetime.fromtimestamp(int(at), dt.UTC))
+    return dt.datetime.fromtimestamp(int(at), dt.UTC)
 
 
 def _told(version: Version, say: Say) -> dict[str, Any]:

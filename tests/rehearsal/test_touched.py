@@ -44,7 +44,8 @@ def test_what_all_share_touches_all(path: str) -> None:
 
 def test_documents_and_tests_touch_none() -> None:
     """No program is made of them; neither of what was released, recorded and agreed on."""
-    agreed = ["releases/r20260302-7322b2a2d764.json", "releases/record/prod/000001.json", "stacks/ladder.yaml", "stacks/signers"]
+    agreed = ["releases/r20260302-7322b2a2d764.json", "releases/record/prod/000001.json"]
+    agreed += ["stacks/ladder.yaml", "stacks/signers"]
     assert touched(agreed, NAMES, NAMES) == {}
     changed = ["docs/how-to/rehearse.md", "tests/stacks/prod.py", "README.md", "LICENSE", ".github/workflows/kiban.yml"]
     assert touched(changed, NAMES, NAMES) == {}

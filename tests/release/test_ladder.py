@@ -35,6 +35,7 @@ rungs:
   - environment: staging
     after: dev
     gates: {soak: 90m, rehearsed: false}
+    watch: 30m
 """
 
 
@@ -53,7 +54,12 @@ def test_a_ladder_is_read_from_the_lowest_rung_up(tmp_path: Path) -> None:
     ladder = load(written(tmp_path, GOOD), NAMES)
     assert ladder.rungs == (
         Rung(environment="dev", after=None, gates=Gates()),
-        Rung(environment="staging", after="dev", gates=Gates(soak=timedelta(minutes=90))),
+        Rung(
+            environment="staging",
+            after="dev",
+            gates=Gates(soak=timedelta(minutes=90)),
+            watch=timedelta(minutes=30),
+        ),
         Rung(
             environment="prod",
             after="staging",
@@ -98,7 +104,7 @@ def test_the_shipped_ladder_can_be_used() -> None:
         ("rungs:", "steps:", "ladder.yaml:1: the ladder: steps; accepted: rungs"),
         (GOOD, "", "ladder.yaml:1: it is empty"),
         (GOOD, "rungs: []", "ladder.yaml:1: rungs; accepted: a list with something in it"),
-        (GOOD, "rungs: [dev]", "ladder.yaml:1: a rung; accepted: {environment, gates, after, not_bypassable}"),
+        (GOOD, "rungs: [dev]", "ladder.yaml:1: a rung; accepted: {environment, gates, after, not_bypassable, watch}"),
         ("after: dev", "afetr: dev", "ladder.yaml:18: a rung: afetr; accepted: environment, gates, after, not_byp"),
         ("soak: 72h", "sock: 72h", "ladder.yaml:5: prod: gates: sock; accepted: soak, rehearsed, drift, approvals"),
         ("soak: 72h", "rehearsed: true", "ladder.yaml:6: prod: gates: rehearsed for the second time"),

@@ -1,0 +1,221 @@
+"""Whether an environment does what it is for, after a release was brought up: looked at, and asked with small work.
+
+Works on every cluster that kubectl reaches; changes nothing that stays.
+"""
+
+import contextlib
+import dataclasses as dc
+import json
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Literal
+from urllib.parse import quote
+
+from components._labels import TEAM
+from components._object_store import CLIENT_IMAGE
+from components.monitoring import NAMESPACE as MONITORING
+from components.tenancy import LOCAL_QUEUE
+from infra import target
+from infra.errors import RunFailed
+from infra.kubectl import Kubectl, Object
+from infra.rehearsal import snapshot
+from infra.target import Target
+from stacks._schema import EmbeddedCluster
+
+Say = Callable[[str], None]
+Evidence = Literal["executed", "simulated", "not-tested"]
+_EVERY = 1.0
+_SETTLED_WITHIN = 120.0
+_SMOKED_WITHIN = 120.0
+_MARK = "promotion.kiban.dev/smoke"
+_QUEUE = "kueue.x-k8s.io/queue-name"
+_SERVICES = "inferenceservices.serving.kserve.io"
+_QUEUES = "clusterqueues.kueue.x-k8s.io"
+_ALERTS = 'count by (alertname, namespace, severity) (ALERTS{alertstate="firing",severity=~"critical|warning"})'
+
+
+@dc.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One check of an environment. says: what was seen, in one line."""
+
+    check: str
+    outcome: Literal["passed", "failed", "not-tested"]
+    evidence: Evidence
+    says: str
+
+
+def alerts(where: Target) -> frozenset[str] | None:
+    """The alerts that fire now, but for what says only that alerting works; None where nobody could be asked."""
+    if where.environment.monitoring is None or where.environment.monitoring.existing is not None:
+        return None
+    path = f"/api/v1/namespaces/{MONITORING}/services/prometheus:9090/proxy/api/v1/query?query={quote(_ALERTS)}"
+    with contextlib.suppress(RunFailed, ValueError, KeyError):
+        found = json.loads(_kubectl(where).raw(path))["data"]["result"]
+        return frozenset(" ".join(each["metric"][key] for key in sorted(each["metric"])) for each in found)
+    return None
+
+
+def verify(where: Target, before: Collection[str] | None, window: float, say: Say) -> tuple[Checked, ...]:
+    """Look at everything. before: the alerts that fired before the change. window: seconds without a new one."""
+    kubectl = _kubectl(where)
+    checks: tuple[Callable[[], Checked], ...] = (
+        lambda: _components(where, kubectl),
+        lambda: _conditions(where, kubectl, "models", _SERVICES, "Ready"),
+        lambda: _conditions(where, kubectl, "queues", _QUEUES, "Active"),
+        lambda: _smoke(where, kubectl),
+        lambda: _objectives(where, before, window),
+    )
+    found = []
+    for check in checks:
+        found.append(check())
+        say(f"{where.command}: {found[-1].check}: {found[-1].outcome}: {found[-1].says}")
+    return tuple(found)
+
+
+def _kubectl(where: Target) -> Kubectl:
+    return Kubectl(where.cluster.kubeconfig, where.cluster.context)
+
+
+def _evidence(where: Target) -> Evidence:
+    match where.environment.cluster:
+        case EmbeddedCluster(name=name) if not target.runs_pods(name):
+            return "simulated"
+    return "executed"
+
+
+def _judged(check: str, evidence: Evidence, seen: str, wrong: Collection[str]) -> Checked:
+    if wrong:
+        return Checked(check=check, outcome="failed", evidence=evidence, says="; ".join(sorted(wrong)))
+    return Checked(check=check, outcome="passed", evidence=evidence, says=seen)
+
+
+def _none(check: str) -> Checked:
+    return Checked(check=check, outcome="not-tested", evidence="not-tested", says="there are none")
+
+
+def _components(where: Target, kubectl: Kubectl) -> Checked:
+    owners: list[Object] = []
+
+    def unready() -> list[str]:
+        owners[:] = kubectl.get("deployments,statefulsets,daemonsets", everywhere=True)
+        return [f"{snapshot.name(each)} is not ready" for each in owners if not snapshot.settled(each)]
+
+    wrong = _until_none(unready, _SETTLED_WITHIN)
+    if not owners:
+        return _none("components")
+    return _judged("components", _evidence(where), f"{len(owners)} are ready", wrong)
+
+
+def _conditions(where: Target, kubectl: Kubectl, check: str, kind: str, condition: str) -> Checked:
+    """Whether each object of a kind has a condition. There may be no such kind."""
+    found: list[Object] = []
+
+    def wrong() -> list[str]:
+        with contextlib.suppress(RunFailed):
+            found[:] = kubectl.get(kind, everywhere=True)
+        return [f"{snapshot.name(each)}: {why}" for each in found if (why := _lacks(each, condition))]
+
+    lacking = _until_none(wrong, _SETTLED_WITHIN)
+    if not found:
+        return _none(check)
+    return _judged(check, _evidence(where), f"{len(found)} are {condition.lower()}", lacking)
+
+
+def _lacks(each: Object, condition: str) -> str:
+    told = {one["type"]: one for one in each.get("status", {}).get("conditions", ())}.get(condition)
+    if told is None:
+        return f"nothing is said of {condition}"
+    return "" if told["status"] == "True" else str(told.get("message") or told.get("reason") or f"not {condition}")
+
+
+def _smoke(where: Target, kubectl: Kubectl) -> Checked:
+    """A Job in each team's namespace, as a member writes it: admitted, scheduled, run to its end."""
+    spaces = kubectl.get("namespaces", selector=TEAM)
+    if not spaces:
+        return _none("smoke")
+    names = [space["metadata"]["name"] for space in spaces]
+    with _jobs(kubectl, names) as wrong:
+
+        def unfinished() -> list[str]:
+            jobs = kubectl.get("jobs", everywhere=True, selector=_MARK)
+            return [f"the Job of {each['metadata']['namespace']} {why}" for each in jobs if (why := _unended(each))]
+
+        wrong.extend([] if wrong else _until_none(unfinished, _SMOKED_WITHIN))
+    return _judged("smoke", _evidence(where), f"a Job ran in each of {len(names)} namespaces", wrong)
+
+
+@contextlib.contextmanager
+def _jobs(kubectl: Kubectl, namespaces: Collection[str]) -> Iterator[list[str]]:
+    """The Jobs, which are gone afterwards; yields why some could not be made."""
+    wrong = []
+    try:
+        for namespace in namespaces:
+            try:
+                kubectl.create(job(namespace))
+            except RunFailed as failed:
+                wrong.append(f"the Job of {namespace} was refused: {failed}")
+        yield wrong
+    finally:
+        kubectl.run("delete", "jobs", "--all-namespaces", f"--selector={_MARK}", "--wait=false")
+
+
+def _unended(each: Object) -> str:
+    status = each.get("status", {})
+    if status.get("failed"):
+        return "failed"
+    if status.get("succeeded"):
+        return ""
+    return "waits for quota" if each["spec"].get("suspend") else "has not ended"
+
+
+def job(namespace: str) -> Object:
+    """The smallest Job that passes every policy."""
+    container = {
+        "name": "smoke",
+        "image": CLIENT_IMAGE,
+        "command": ["python3", "-c", ""],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": security,
+        "containers": [container],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "generateName": "kiban-smoke-",
+            "namespace": namespace,
+            "labels": {_MARK: "true", _QUEUE: LOCAL_QUEUE},
+        },
+        "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 600, "template": {"spec": pod}},
+    }
+
+
+def _objectives(where: Target, before: Collection[str] | None, window: float) -> Checked:
+    """Whether an alert fires that did not before, for as long as the window is."""
+    deadline = time.monotonic() + window
+    if before is None or (now := alerts(where)) is None:
+        return Checked(
+            check="objectives", outcome="not-tested", evidence="not-tested", says="no Prometheus of Kiban's to ask"
+        )
+    while not (new := now - frozenset(before)) and time.monotonic() < deadline:
+        time.sleep(min(_EVERY * 5, max(0.0, deadline - time.monotonic())))
+        now = alerts(where) or now
+    return _judged("objectives", "executed", f"no new alert within {window:.0f} s", [f"{each} fires" for each in new])
+
+
+def _until_none(wrong: Callable[[], list[str]], seconds: float) -> list[str]:
+    """What is wrong in the end, after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (found := wrong()) and time.monotonic() < deadline:
+        time.sleep(_EVERY)
+    return found

@@ -1,0 +1,370 @@
+"""Releases climb from dev to prod as a platform engineer promotes them, on three clusters at once.
+
+Executed: git, ssh-keygen, Pulumi's engine, three API servers. Simulated: every node, and so every pod and Job.
+"""
+
+import dataclasses as dc
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.clusters.waiting import until
+from tests.checkout import Checkout, checked_out
+from tests.conftest import Record
+from tests.release.bundle import LAUNCHER
+
+RUNGS = ("dev", "staging", "prod")
+LADDER = """
+rungs:
+  - environment: dev
+    gates: {}
+  - environment: staging
+    after: dev
+    gates: {drift: none}
+  - environment: prod
+    after: staging
+    gates:
+      signed: true
+      max_age: 30d
+      soak: 1m
+      rehearsed: true
+      drift: none
+      approvals: {count: 1, not_author: true}
+      freeze:
+        - {from: 2020-01-01T00:00, until: 2020-02-01T00:00, zone: Europe/Berlin, why: FREEZE}
+    not_bypassable: [below]
+"""
+QUOTA = "    return {resource: str(units) for resource, units in sorted(hard.items())}\n"
+NO_JOBS = '    hard |= {"count/jobs.batch": 0} if team.name == "ranking" else {}\n' + QUOTA
+"""A team of staging and prod."""
+GATES = ("signed", "age", "below", "soak", "rehearsed", "drift", "approvals", "freeze", "hold")
+
+
+@dc.dataclass
+class House:
+    """A repository with its releases, and the clusters of its environments."""
+
+    checkout: Checkout
+    keys: Path
+
+    def git(self, *words: str, **environ: str) -> str:
+        """Run git in the repository."""
+        return self.checkout.shell_words("git", *words, expect=0, **environ).stdout.strip()
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text that a file has once."""
+        path = self.checkout.root / file
+        text = path.read_text()
+        assert text.count(old) == 1, f"{file}: {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def commit(self, message: str, at: dt.datetime | None = None) -> None:
+        """Commit everything."""
+        dates = {name: at.isoformat() for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")} if at else {}
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message, **dates)
+
+    def cut(self, *words: str) -> str:
+        """Cut a release of HEAD and return its id; what is written is committed by the next commit."""
+        (item,) = self.checkout.json("release", "cut", *words)["items"]
+        return str(item["release"])
+
+    def promote(self, release: str, environment: str, *words: str, expect: int = 0) -> dict[str, Any]:
+        """Promote, and return the document."""
+        on = ("--on", f"{environment}-stand-in")
+        found: dict[str, Any] = self.checkout.json("promote", release, environment, *on, "--yes", *words, expect=expect)
+        return found
+
+    def gates(self, release: str, environment: str, *words: str) -> dict[str, dict[str, Any]]:
+        """Return what each gate says of a release, without promoting it."""
+        on = ("--on", f"{environment}-stand-in", "--dry-run")
+        done = self.checkout.run("promote", release, environment, *on, *words, "--json", expect=None)
+        return {item["gate"]: item for item in json.loads(done.stdout)["items"] if "gate" in item}
+
+    def failing(self, release: str, environment: str) -> set[str]:
+        """Return the gates that keep a release out."""
+        found = self.gates(release, environment)
+        assert tuple(found) == GATES
+        assert all(each["says"] for each in found.values())
+        return {name for name, each in found.items() if each["gate_outcome"] == "failed"}
+
+    def runs(self) -> dict[str, str | None]:
+        """Return what each environment runs, by the status."""
+        return {item["environment"]: item["runs"] for item in self.checkout.json("status")["items"]}
+
+    def record(self, environment: str) -> list[dict[str, Any]]:
+        """Return an environment's record, which is whole."""
+        self.checkout.run("audit", "verify", environment)
+        return list(self.checkout.json("audit", "show", environment)["items"])
+
+    def kubectl(self, environment: str, *words: str) -> str:
+        """Run kubectl on an environment's cluster."""
+        return self.checkout.kubectl(f"{environment}-stand-in", *words)
+
+    def key(self, name: str) -> Path:
+        """Return the SSH key of a person, who may sign from now on."""
+        file = self.keys / name
+        if not file.exists():
+            words = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(file))
+            subprocess.run(words, check=True)
+            signers = self.checkout.root / "stacks" / "signers"
+            signers.write_text(f"{signers.read_text()}{name}@example.org {file.with_suffix('.pub').read_text()}")
+        return file
+
+    def as_person(self, name: str) -> None:
+        """Be somebody, as git knows people."""
+        self.git("config", "user.name", name)
+        self.git("config", "user.email", f"{name}@example.org")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Yield a repository without a release, and three clusters."""
+    with checked_out(tmp_path_factory.mktemp("house")) as clean:
+        clean.environ["KIBAN_NETNS"] = "0"
+        made = House(clean, tmp_path_factory.mktemp("keys"))
+        (clean.root / "kiban").write_text(LAUNCHER)
+        made.git("init", "--quiet", "--initial-branch=main")
+        made.as_person("ann")
+        (clean.root / "stacks" / "ladder.yaml").write_text(LADDER)
+        made.commit("The first version")
+        for environment in RUNGS:
+            clean.run("cluster", "up", f"{environment}-stand-in", "--env", environment)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def first(house: House) -> str:
+    """Return the release that runs in every environment; a plain `up` of another version is refused there."""
+    release = house.cut("--key", str(house.key("ann")))
+    assert house.cut() == release
+    house.commit("The first release")
+    assert house.failing(release, "prod") >= {"below", "soak", "approvals"}
+    for environment in ("dev", "staging"):
+        assert house.promote(release, environment)["items"][-1] == {"promotion": "verified", "runs": release}
+    house.as_person("ben")
+    house.checkout.run("approve", release, "prod", "--key", str(house.key("ben")))
+    house.as_person("ann")
+    verified = dt.datetime.fromisoformat(house.record("staging")[-1]["at"])
+    until(lambda: dt.datetime.now(dt.UTC) > verified + dt.timedelta(minutes=1), seconds=90, what="the soak", every=1)
+    assert house.failing(release, "prod") == {"rehearsed"}
+    said = house.promote(release, "prod", "--bypass", "rehearsed", "--reason", "the first one has no base")
+    assert said["items"][-1] == {"promotion": "verified", "runs": release}
+    house.commit("It is everywhere")
+    return release
+
+
+def test_a_release_goes_from_dev_to_prod(house: House, first: str, record: Record) -> None:
+    """It is recorded by whom and what each gate said, and a bypass with its reason."""
+    assert house.runs() == dict.fromkeys(RUNGS, first)
+    begun, ended = house.record("prod")
+    assert (begun["kind"], begun["release"]["id"], begun["by"]["email"]) == ("begun", first, "ann@example.org")
+    outcomes = {each["gate"]: each["outcome"] for each in begun["gates"]}
+    assert outcomes == dict.fromkeys(GATES, "passed") | {"rehearsed": "bypassed"}
+    assert {each["gate"]: each.get("reason") for each in begun["gates"]}["rehearsed"] == "the first one has no base"
+    assert {each["check"]: each["outcome"] for each in ended["checks"]}["smoke"] == "passed"
+    record(
+        line="9.1 dev, staging, prod",
+        evidence="executed",
+        figure="verified in each, on simulated nodes",
+        goal="a release goes up",
+        command="kiban promote RELEASE ENV",
+    )
+
+
+def test_what_fails_is_rolled_back_by_itself(house: House, first: str, record: Record) -> None:
+    """A release with which a team of staging can run no Job comes up there, and does not pass its verification."""
+    house.edit("components/tenancy.py", QUOTA, NO_JOBS)
+    house.commit("No Jobs")
+    bad = house.cut()
+    house.promote(bad, "dev")
+    said = house.promote(bad, "staging", expect=1)
+    assert said["items"][-1] == {"promotion": "rolled-back", "runs": first}
+    (smoke, _) = [item for item in said["items"] if item.get("check") == "smoke"]
+    assert smoke["outcome"] == "failed"
+    assert "team-ranking" in smoke["says"]
+    begun, failed, back, good = house.record("staging")[-4:]
+    assert (begun["verb"], back["verb"], back["because"]) == ("promote", "rollback", begun["number"])
+    assert (failed["outcome"], failed["runs"], good["outcome"]) == ("failed", None, "verified")
+    assert good["runs"]["id"] == first
+    assert "count/jobs" not in house.kubectl("staging", "get", "resourcequotas", "--all-namespaces", "--output=json")
+    assert "below" in house.failing(bad, "prod")
+    house.git("checkout", "--quiet", "HEAD~1", "--", "components")
+    house.commit("Jobs again")
+    record(
+        line="9.1 failed verification",
+        evidence="simulated",
+        figure="rolled back, and the rollback verified",
+        goal="rolled back by itself",
+        command="kiban promote RELEASE staging",
+    )
+
+
+def test_each_gate_blocks_in_its_turn(house: House, first: str, record: Record) -> None:
+    """Each that fails says what would let it pass; that done it passes, and the others still say what they did."""
+    house.edit("stacks/prod.py", 'owner="vision-oncall"', 'owner="vision-on-call"')
+    house.commit("Another owner")
+    third = house.cut()
+    house.kubectl("prod", "label", "namespace", "team-vision", "kiban.dev/owner=somebody", "--overwrite")
+    house.edit("stacks/ladder.yaml", "2020-02-01T00:00", "2090-02-01T00:00")
+    house.checkout.run("hold", "prod", "--reason", "the auditors are here")
+    closed = {"signed", "below", "soak", "rehearsed", "drift", "approvals", "freeze", "hold"}
+    assert house.failing(third, "prod") == closed
+    refused = house.promote(third, "prod", expect=1)
+    assert "signed: nobody has signed it" in refused["error"]
+    assert "the auditors are here" in refused["error"]
+    assert house.record("prod")[-1]["kind"] == "hold"
+
+    def opens(gate: str) -> None:
+        closed.discard(gate)
+        assert house.failing(third, "prod") == closed
+
+    house.checkout.run("release", "cut", "--key", str(house.key("ann")))
+    opens("signed")
+    for environment in ("dev", "staging"):
+        house.promote(third, environment)
+    opens("below")
+    house.kubectl("prod", "label", "namespace", "team-vision", "kiban.dev/owner=vision-oncall", "--overwrite")
+    opens("drift")
+    house.as_person("ben")
+    house.checkout.run("approve", third, "prod", "--key", str(house.key("ben")))
+    house.as_person("ann")
+    opens("approvals")
+    house.edit("stacks/ladder.yaml", "2090-02-01T00:00", "2020-02-01T00:00")
+    opens("freeze")
+    house.checkout.run("lift", "prod", "--reason", "they have left")
+    opens("hold")
+    verified = dt.datetime.fromisoformat(house.record("staging")[-1]["at"])
+    until(lambda: dt.datetime.now(dt.UTC) > verified + dt.timedelta(minutes=1), seconds=90, what="the soak", every=1)
+    opens("soak")
+    assert closed == {"rehearsed"}
+    assert house.runs()["prod"] == first
+    record(
+        line="9.1 gates",
+        evidence="executed",
+        figure="8 gates shut at once and opened one by one",
+        goal="blocked by each",
+        command="kiban promote RELEASE prod",
+    )
+
+
+def test_an_up_of_something_else_is_refused(house: House, first: str) -> None:
+    """Also by the plain program: the cluster knows which release is in force."""
+    house.edit("stacks/dev.py", 'owner="language-oncall"', 'owner="language-on-call"')
+    try:
+        for words in (("up", "dev", "--on", "dev-stand-in"),):
+            done = house.checkout.run(*words, expect=2)
+            assert "is in force, and this checkout is another" in done.stderr
+        script = 'eval "$(./kiban env dev --on dev-stand-in)" && pulumi --non-interactive up --yes --skip-preview'
+        done = house.checkout.shell(script, expect=None)
+        assert done.returncode != 0
+        assert "is in force, and this checkout is another" in done.stdout + done.stderr
+        script = 'eval "$(./kiban env dev --on dev-stand-in)" && pulumi --non-interactive preview'
+        assert "update" in house.checkout.shell(script).stdout
+    finally:
+        house.git("checkout", "--quiet", "--", "stacks/dev.py")
+    assert first
+
+
+def test_what_is_no_promotion_is_refused(house: House, first: str, record: Record) -> None:
+    """In one line, with status 2, and nothing is changed."""
+    before = {environment: house.record(environment) for environment in RUNGS}
+    ladder = house.checkout.root / "stacks" / "ladder.yaml"
+    kept = ladder.read_text()
+
+    def refused(*words: str, saying: str, ladder_text: str = kept) -> None:
+        ladder.write_text(ladder_text)
+        try:
+            done = house.checkout.run(*words, expect=2)
+        finally:
+            ladder.write_text(kept)
+        assert saying in done.stderr.splitlines()[-1], done.stderr
+
+    on = ("--on", "dev-stand-in", "--yes")
+    refused("promote", "r20200101-000000000000", "dev", *on, saying="accepted: a release")
+    refused("promote", first, "local", *on, saying="it is on no rung of stacks/ladder.yaml; accepted: dev, staging")
+    cycle = kept.replace("environment: dev\n", "environment: dev\n    after: prod\n")
+    refused("promote", first, "dev", *on, saying="dev", ladder_text=cycle)
+    refused("promote", first, "dev", *on, "--bypass", "below", "--reason", "x", saying="--bypass below")
+    refused("promote", first, "dev", *on, "--bypass", "hold", saying="--bypass and --reason")
+    house.as_person("eve")
+    refused("approve", first, "prod", "--key", str(house.key("ben")), saying="not among those who approve")
+    house.as_person("ann")
+    after = {environment: house.record(environment) for environment in RUNGS}
+    assert after == before
+    record(
+        line="9.7 bad input",
+        evidence="executed",
+        figure="6 kinds, status 2, nothing changed",
+        goal="clear, status 2",
+        command="kiban promote, approve",
+    )
+
+
+def swapped(house: House, file: Path, plan: str) -> str:
+    """Swap a reviewed plan and return what applying it says."""
+    text = file.read_text()
+    file.write_text(text.replace("kiban.dev/owner", "kiban.dev/other", 1))
+    words = ("--plan", str(file), "--reviewed", plan)
+    release = house.runs()["dev"]
+    assert release
+    return str(house.promote(release, "dev", *words, expect=1)["error"])
+
+
+def test_a_plan_that_was_swapped_is_not_applied(house: House, first: str, tmp_path: Path, record: Record) -> None:
+    """What was reviewed is known by its digest."""
+    assert first
+    release = house.runs()["dev"]
+    assert release
+    file = tmp_path / "plan.json"
+    on = ("--on", "dev-stand-in", "--dry-run", "--save-plan", str(file))
+    (plan,) = (item for item in house.checkout.json("promote", release, "dev", *on)["items"] if "plan" in item)
+    before = house.record("dev")
+    assert "is not the plan that was reviewed" in swapped(house, file, plan["plan"])
+    assert house.record("dev") == before
+    record(
+        line="9.2 plan swapped",
+        evidence="executed",
+        figure="refused",
+        goal="refused",
+        command="kiban promote --plan FILE --reviewed SHA256",
+    )
+
+
+KILLS = [pytest.param(seconds, marks=() if seconds in (4.0, 9.0) else pytest.mark.full) for seconds in range(1, 21)]
+
+
+@pytest.mark.parametrize("seconds", KILLS)
+def test_a_promotion_that_was_killed_goes_on(house: House, first: str, seconds: float) -> None:
+    """Nothing of two releases is mixed, and the record tells what happened."""
+    assert first
+    house.edit("stacks/dev.py", "gpu_pools=(", f"gpu_pools=(  # {seconds} {time.time()}")
+    house.commit(f"Killed after {seconds} s")
+    release = house.cut()
+    words = ("./kiban", "promote", release, "dev", "--on", "dev-stand-in", "--yes")
+    environ = house.checkout.variables()
+    process = subprocess.Popen(
+        words, cwd=house.checkout.root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    for each in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else ():
+        if "promote" in " ".join(each.cmdline()):
+            os.kill(each.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    said = house.promote(release, "dev")
+    assert said["items"][-1]["runs"] == release
+    entries = house.record("dev")
+    assert entries[-1]["runs"]["id"] == release
+    begun = [each for each in entries if each["kind"] == "begun" and each["release"]["id"] == release]
+    assert len(begun) == 1
+    assert house.promote(release, "dev")["items"][-1] == {"promotion": "in force", "runs": release}
