@@ -264,12 +264,11 @@ def test_an_up_of_something_else_is_refused(house: House, first: str) -> None:
         for words in (("up", "dev", "--on", "dev-stand-in"),):
             done = house.checkout.run(*words, expect=2)
             assert "is in force, and this checkout is another" in done.stderr
-        script = 'eval "$(./kiban env dev --on dev-stand-in)" && pulumi --non-interactive up --yes --skip-preview'
-        done = house.checkout.shell(script, expect=None)
+        shell = 'export PYTHONPATH=$PWD; eval "$(./kiban env dev --on dev-stand-in)"; pulumi --non-interactive '
+        done = house.checkout.shell(f"{shell} up --yes --skip-preview", expect=None)
         assert done.returncode != 0
         assert "is in force, and this checkout is another" in done.stdout + done.stderr
-        script = 'eval "$(./kiban env dev --on dev-stand-in)" && pulumi --non-interactive preview'
-        assert "update" in house.checkout.shell(script).stdout
+        assert "update" in house.checkout.shell(f"{shell} preview").stdout
     finally:
         house.git("checkout", "--quiet", "--", "stacks/dev.py")
     assert first
