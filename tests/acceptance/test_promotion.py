@@ -35,7 +35,6 @@ rungs:
     gates:
       signed: true
       max_age: 30d
-      soak: 1m
       rehearsed: true
       drift: none
       approvals: {count: 1, not_author: true}
@@ -148,14 +147,12 @@ def first(house: House) -> str:
     release = house.cut("--key", str(house.key("ann")))
     assert house.cut() == release
     house.commit("The first release")
-    assert house.failing(release, "prod") >= {"below", "soak", "approvals"}
+    assert house.failing(release, "prod") >= {"below", "approvals"}
     for environment in ("dev", "staging"):
         assert house.promote(release, environment)["items"][-1] == {"promotion": "verified", "runs": release}
     house.as_person("ben")
     house.checkout.run("approve", release, "prod", "--key", str(house.key("ben")))
     house.as_person("ann")
-    verified = dt.datetime.fromisoformat(house.record("staging")[-1]["at"])
-    until(lambda: dt.datetime.now(dt.UTC) > verified + dt.timedelta(minutes=1), seconds=90, what="the soak", every=1)
     assert house.failing(release, "prod") == {"rehearsed"}
     said = house.promote(release, "prod", "--bypass", "rehearsed", "--reason", "the first one has no base")
     assert said["items"][-1] == {"promotion": "verified", "runs": release}
@@ -216,6 +213,7 @@ def test_each_gate_blocks_in_its_turn(house: House, first: str, record: Record) 
     third = house.cut()
     house.kubectl("prod", "label", "namespace", "team-vision", "kiban.dev/owner=somebody", "--overwrite")
     house.edit("stacks/ladder.yaml", "2020-02-01T00:00", "2090-02-01T00:00")
+    house.edit("stacks/ladder.yaml", "max_age: 30d", "max_age: 30d\n      soak: 1m")
     house.checkout.run("hold", "prod", "--reason", "the auditors are here")
     closed = {"signed", "below", "soak", "rehearsed", "drift", "approvals", "freeze", "hold"}
     assert house.failing(third, "prod") == closed
