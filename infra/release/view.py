@@ -73,8 +73,8 @@ def line(entry: Entry) -> str:
         case Begun() as what:
             bypassed = [f"{each.gate} bypassed ({each.reason})" for each in what.gates if each.outcome == "bypassed"]
             because = f", because of entry {what.because}" if what.because else ""
-            over = f" over {what.base.id}" if what.base else ""
-            return "; ".join([f"{what.verb} {what.release.id}{over}{because} begins", *bypassed])
+            over = what.base.id if what.base else "nothing"
+            return "; ".join([f"{what.verb} {what.release.id} over {over}{because} begins", *bypassed])
         case Ended() as what:
             return f"entry {what.begun} ends: {what.outcome}; runs {what.runs.id if what.runs else 'nothing whole'}"
         case Hold() | Lift() as what:

@@ -7,6 +7,7 @@ import dataclasses as dc
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from infra.clusters.waiting import until
+from infra.release import canonical, releases, signatures
 from tests.checkout import Checkout, checked_out
 from tests.conftest import Record
 from tests.release.bundle import LAUNCHER
@@ -335,6 +337,116 @@ def test_a_plan_that_was_swapped_is_not_applied(house: House, first: str, tmp_pa
         goal="refused",
         command="kiban promote --plan FILE --reviewed SHA256",
     )
+
+
+def entry(house: House, environment: str, number: int) -> Path:
+    """Return an entry's file; a negative number counts from the last."""
+    files = sorted((house.checkout.root / "releases" / "record" / environment).glob("*.json"))
+    return files[number - 1 if number > 0 else number]
+
+
+def byte_changed(house: House) -> None:
+    """Another name is put into an entry."""
+    file = entry(house, "dev", 1)
+    file.write_text(file.read_text().replace('"name": "ann"', '"name": "eve"'))
+
+
+def entry_dropped(house: House) -> None:
+    """One is taken out of the middle."""
+    entry(house, "dev", 2).unlink()
+
+
+def last_dropped(house: House) -> None:
+    """The last promotion is taken out, so that the chain is whole."""
+    for number in (-1, -1):
+        entry(house, "dev", number).unlink()
+
+
+def entries_swapped(house: House) -> None:
+    """Two change places."""
+    one, other = entry(house, "dev", 1), entry(house, "dev", 2)
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def entry_copied(house: House) -> None:
+    """Another environment's takes one's place."""
+    entry(house, "dev", 1).write_bytes(entry(house, "staging", 1).read_bytes())
+
+
+def release_edited(house: House) -> None:
+    """A digest in the release's file becomes another."""
+    file = releases.file(house.checkout.root, str(house.runs()["dev"]))
+    document = json.loads(file.read_text())
+    document["contents"]["charts"]["models"] = "0" * 64
+    file.write_bytes(canonical.encode(document))
+
+
+RECORD = {
+    "a byte changed": (byte_changed, "altered|does not follow"),
+    "an entry dropped": (entry_dropped, "missing"),
+    "the last entries dropped": (last_dropped, "the cluster has seen entry"),
+    "entries reordered": (entries_swapped, "put in another's place"),
+    "an entry copied": (entry_copied, "copied from the record of staging"),
+    "a release edited": (release_edited, "it was changed"),
+}
+SMALLEST = ("a byte changed", "the last entries dropped")
+
+
+@pytest.mark.parametrize(
+    "attack", [pytest.param(name, marks=() if name in SMALLEST else pytest.mark.full) for name in RECORD]
+)
+def test_an_attack_on_the_record_is_found(house: House, first: str, attack: str, record: Record) -> None:
+    """Nothing is promoted on such a record, and nothing is changed."""
+    assert first
+    house.commit("before the attack")
+    change, said = RECORD[attack]
+    release = str(house.runs()["dev"])
+    change(house)
+    try:
+        done = house.checkout.run("promote", release, "dev", "--on", "dev-stand-in", "--yes", expect=None)
+    finally:
+        house.git("checkout", "--quiet", "HEAD", "--", "releases")
+    assert done.returncode in (1, 2)
+    assert re.search(said, done.stderr), done.stderr
+    record(line=f"9.2 {attack}", evidence="executed", figure="refused", goal="refused", command="kiban promote")
+
+
+@pytest.mark.full
+def test_a_forged_release_is_found(house: House, first: str, record: Record) -> None:
+    """One that says of a chart what its commit has not, under a name that fits what it says."""
+    true = releases.read(house.checkout.root, first)
+    charts = {**true.contents["charts"], "models": "0" * 64}
+    forged = {"schema": releases.SCHEMA, "commit": true.commit, "contents": {**true.contents, "charts": charts}}
+    name = f"{first[:10]}{canonical.digest(forged)[:12]}"
+    file = releases.file(house.checkout.root, name)
+    canonical.write(file, {"id": name, **forged})
+    try:
+        assert "charts/models: released 000000000000" in str(house.promote(name, "dev", expect=1)["error"])
+    finally:
+        file.unlink()
+    record(line="9.2 a chart changed", evidence="executed", figure="refused", goal="refused", command="kiban promote")
+
+
+@pytest.mark.full
+def test_a_forged_approval_does_not_count(house: House, first: str, record: Record) -> None:
+    """Somebody else's signature under the name of one who may approve."""
+    house.edit("stacks/prod.py", 'owner="ranking-oncall"', 'owner="ranking-on-call"')
+    house.commit("Another owner yet")
+    release = house.cut()
+    file = house.checkout.root / "releases" / "approvals" / "prod" / release / "ben@example.org.json"
+    other = next(file.parent.parent.glob(f"{first}/*.json"))
+    document = json.loads(other.read_text())
+    document["release"] = {"id": release, "digest": releases.read(house.checkout.root, release).digest}
+    canonical.write(file, document)
+    stranger = house.keys / "stranger"
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)), check=True)
+    signatures.sign(file, stranger, signatures.APPROVAL)
+    said = house.gates(release, "prod")["approvals"]
+    assert said["gate_outcome"] == "failed"
+    assert "is not in signers" in said["says"]
+    record(line="9.2 a forged approval", evidence="executed", figure="refused", goal="refused", command="kiban promote")
 
 
 KILLS = [pytest.param(seconds, marks=() if seconds in (4.0, 9.0) else pytest.mark.full) for seconds in range(1, 21)]
