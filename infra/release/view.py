@@ -98,11 +98,13 @@ def _standing(root: Path, rung: Rung, records: dict[str, tuple[Entry, ...]], now
 
 
 def _next(root: Path, rung: Rung, records: dict[str, tuple[Entry, ...]]) -> Ref | None:
-    """What the rung below runs; for the lowest one the newest release."""
+    """What the rung below runs; for the lowest one the release of the newest commit, which ids say to the day."""
     if rung.after:
         return record.runs(records[rung.after])
-    newest = releases.ids(root)
-    return releases.read(root, newest[-1]).ref if newest else None
+    ids = releases.ids(root)
+    of_the_last_day = [releases.read(root, each) for each in ids if each.startswith(ids[-1].partition("-")[0])]
+    newest = max(of_the_last_day, key=lambda each: releases.committed(root, each), default=None)
+    return newest.ref if newest else None
 
 
 def _blocking(root: Path, rung: Rung, upcoming: Ref, now: dt.datetime) -> tuple[Verdict, ...]:
