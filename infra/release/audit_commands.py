@@ -13,7 +13,7 @@ from infra.report import Report
 from infra.verbs import ENVIRONMENT, verb
 
 if TYPE_CHECKING:
-    from infra.release.entry import Entry, Hold, Lift, What
+    from infra.release.entry import Entry, Hold, Lift
     from infra.release.ladder import Rung
 
 REASON = click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
@@ -110,23 +110,9 @@ def _recorded(environment: str, kind: "type[Hold | Lift]", reason: str, key: str
 
 
 def _item(entry: "Entry") -> dict[str, object]:
-    return {**entry.document(), "who": entry.by.name, "what": _line(entry.what)}
+    from infra.release import view
 
-
-def _line(what: "What") -> str:
-    """An entry in one line."""
-    from infra.release.entry import Begun, Ended
-
-    match what:
-        case Begun():
-            bypassed = [f"{each.gate} bypassed ({each.reason})" for each in what.gates if each.outcome == "bypassed"]
-            because = f", because of entry {what.because}" if what.because else ""
-            over = what.base.id if what.base else "nothing"
-            return "; ".join([f"{what.verb} {what.release.id} over {over}{because} begins", *bypassed])
-        case Ended():
-            return f"entry {what.begun} ends: {what.outcome}; runs {what.runs.id if what.runs else 'nothing whole'}"
-        case _:
-            return f"{type(what).__name__.lower()}: {what.reason}"
+    return {**entry.document(), "who": entry.by.name, "what": view.line(entry)}
 
 
 def _known(environment: str) -> str:
