@@ -117,7 +117,7 @@ def env(environment: str, on: str | None) -> Report:
 @verb(
     main,
     "status",
-    "environment runs since by next blocked_by |",
+    "environment runs says next blocked_by |",
     "pool nodes ready resource capacity requested evidence |",
     "pending asks why source |",
     "failing why |",
@@ -154,14 +154,15 @@ def _standings(web: Path | None) -> Report:
 
     import stacks
     from infra import paths
-    from infra.release import releases, view
+    from infra.release import view
 
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    found = view.standings(paths.ROOT, view.load(paths.ROOT, stacks.names()), now)
+    found = view.standings(paths.ROOT, stacks.names(), now)
     if web:
+        from infra.release import canonical
         from infra.release import web as pages
 
-        web.write_text(pages.page(found, len(releases.ids(paths.ROOT)), now))
+        canonical.put(web, pages.page(paths.ROOT, found, now).encode())
         say(f"status: written to {web}")
     return Report(items=[each.as_item() for each in found])
 

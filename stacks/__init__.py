@@ -2,8 +2,10 @@
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stacks._schema import Environment
+if TYPE_CHECKING:
+    from stacks._schema import Environment
 
 
 def names() -> tuple[str, ...]:
@@ -11,7 +13,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
 
 
-def load(name: str) -> Environment:
+def load(name: str) -> "Environment":
     """Return the environment of that name.
 
     Raises ValueError for a name that no file has, for a file whose environment has another name, and for a value
@@ -19,6 +21,8 @@ def load(name: str) -> Environment:
     """
     if name not in names():
         raise ValueError(f"environment {name!r}; accepted: {', '.join(names())}")
+    from stacks._schema import Environment  # noqa: PLC0415 - half a second that who asks for names need not wait
+
     try:
         environment = importlib.import_module(f"stacks.{name}").environment
     except (AttributeError, ImportError, NameError, SyntaxError, TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.release import approvals, record, rehearsals, releases
+from infra.release.entry import Entry
 from infra.release.gates import Facts
 from infra.release.ladder import Rung
 from infra.release.releases import Release
@@ -21,9 +22,15 @@ def gathered(
     *,
     drift: Sequence[str] | None,
     bypasses: Mapping[str, str],
+    records: Mapping[str, Sequence[Entry]] | None = None,
 ) -> Facts:
-    """The facts about a release at a rung. drift: what the cluster has otherwise; None: nobody has looked."""
-    here = record.read(root, rung.environment)
+    """The facts about a release at a rung.
+
+    drift: what the cluster has otherwise; None: nobody has looked. records: by environment, where they were read
+    already.
+    """
+    read = records or {each: record.read(root, each) for each in (rung.environment, rung.after) if each}
+    here = read[rung.environment]
     rule = rung.gates.approvals
     signer, unsigned = None, "nobody has signed it"
     try:
@@ -35,7 +42,7 @@ def gathered(
         release=release.ref,
         committed=releases.committed(root, release),
         here=here,
-        below=record.read(root, rung.after) if rung.after else (),
+        below=read[rung.after] if rung.after else (),
         signer=signer,
         unsigned=unsigned,
         rehearsal=rehearsals.kept(root, rung.environment, record.runs(here), release.ref),

@@ -8,13 +8,16 @@ import contextlib
 import dataclasses as dc
 import datetime as dt
 import getpass
+import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,6 +31,7 @@ FIELD_MANAGER = "kiban-promote"
 _SECONDS = 30
 """For how long a Lease that nobody renews is taken to be held."""
 _RENEWED_EVERY = 5.0
+_OVERTAKEN = re.compile(r"the object has been modified|already exists|not found")
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -45,12 +49,21 @@ class Marker:
 
 
 def read(kubectl: Kubectl) -> Marker | None:
-    """The cluster's marker; None where nothing was ever promoted to it. Raises RunFailed where it does not answer."""
-    found = kubectl.get("configmaps", namespace=NAMESPACE, selector=f"app.kubernetes.io/name={NAME}")
-    if not found:
+    """The cluster's marker; None where nothing was ever promoted to it.
+
+    Raises RunFailed where the cluster does not answer, or has a marker that nobody can have promoted.
+    """
+    found = _found(kubectl, "configmap")
+    if found is None:
         return None
-    data = found[0]["data"]
-    return Marker(release=data["release"], applied=data["applied"], number=int(data["number"]), head=data["head"])
+    try:
+        data = found["data"]
+        return Marker(release=data["release"], applied=data["applied"], number=int(data["number"]), head=data["head"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFailed(
+            f"ConfigMap {NAME} of {NAMESPACE} is not as a promotion wrote it ({error}); put back what it said: "
+            "release, applied, number, head"
+        ) from None
 
 
 def write(kubectl: Kubectl, marker: Marker) -> None:
@@ -59,13 +72,16 @@ def write(kubectl: Kubectl, marker: Marker) -> None:
     kubectl.apply([_named("v1", "ConfigMap") | {"data": data}], field_manager=FIELD_MANAGER)
 
 
+def _found(kubectl: Kubectl, kind: str) -> Object | None:
+    """The object by its name: a label can be taken off it, and then nobody would know that it is there."""
+    words = (NAME, f"--namespace={NAMESPACE}", "--ignore-not-found", "--show-managed-fields", "--output=json")
+    said = kubectl.run("get", kind, *words)
+    found: Object | None = json.loads(said) if said.strip() else None
+    return found
+
+
 def _named(version: str, kind: str) -> Object:
-    labels = {"app.kubernetes.io/name": NAME}
-    return {
-        "apiVersion": version,
-        "kind": kind,
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
-    }
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": NAME, "namespace": NAMESPACE}}
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -84,15 +100,14 @@ def held(kubectl: Kubectl, say: Say) -> Iterator[Held]:
     Another machine's is waited for until it is certain that nobody renews it; clocks do not come into that. Raises
     CouldNotRun while another process promotes.
     """
-    holder = f"{getpass.getuser()}@{socket.gethostname()} process {os.getpid()} {secrets.token_hex(4)}"
+    holder = f"{getpass.getuser()}@{socket.gethostname()} process {os.getpid()} {_processes()} {secrets.token_hex(4)}"
     taken = _take(kubectl, holder, say)
     done = threading.Event()
     renewing = threading.Thread(target=_renew, args=(kubectl, holder, done), daemon=True)
     renewing.start()
 
     def still() -> None:
-        lease = _lease(kubectl)
-        if lease is None or lease["spec"].get("holderIdentity") != holder:
+        if _holder(_lease(kubectl)) != holder:
             raise CouldNotRun("another process has taken over the lease of promotions; nothing was changed")
 
     try:
@@ -101,37 +116,54 @@ def held(kubectl: Kubectl, say: Say) -> Iterator[Held]:
         done.set()
         renewing.join()
         with contextlib.suppress(RunFailed, CouldNotRun):  # then it runs out
-            still()
-            _write(kubectl, None, _lease(kubectl))
+            lease = _lease(kubectl)
+            if _holder(lease) == holder:
+                _write(kubectl, None, lease)
 
 
 def _take(kubectl: Kubectl, holder: str, say: Say) -> Object:
     lease = _lease(kubectl)
-    other = lease and lease["spec"].get("holderIdentity")
-    if lease and other and not _gone(other):
+    if (other := _holder(lease)) and not _gone(other):
         say(f"{other} holds the lease of promotions; waiting {_SECONDS} s for a sign of life")
-        seen = lease["spec"]["renewTime"]
+        seen = _renewed(lease)
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:
             time.sleep(1)
             lease = _lease(kubectl)
-            if lease is None or not lease["spec"].get("holderIdentity"):
+            if not (other := _holder(lease)):
                 break
-            if lease["spec"]["renewTime"] != seen:
+            if _renewed(lease) != seen:
                 raise CouldNotRun(f"{other} promotes to this environment now; wait for it to end")
     return _write(kubectl, holder, lease)
 
 
 def _gone(holder: str) -> bool:
-    """Whether a holder is a process of this machine that is no more."""
-    who, _, rest = holder.partition(" process ")
-    number = rest.partition(" ")[0]
-    return who.endswith(f"@{socket.gethostname()}") and number.isdigit() and not psutil.pid_exists(int(number))
+    """Whether a holder is a process of this machine that is no more; of another machine's nobody can tell."""
+    found = re.search(r" process (\d+) (\S+) \S+$", holder)
+    return found is not None and found[2] == _processes() and not psutil.pid_exists(int(found[1]))
+
+
+def _processes() -> str:
+    """Names this machine's processes since its start, or those of this container: a host's name is not one's alone."""
+    start, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if start.exists() and space.exists():
+        named = f"{start.read_text().strip()} {space.readlink()}"
+    else:
+        named = f"{socket.gethostname()} {psutil.boot_time()}"
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 
 def _lease(kubectl: Kubectl) -> Object | None:
-    found = kubectl.get("leases.coordination.k8s.io", namespace=NAMESPACE, selector=f"app.kubernetes.io/name={NAME}")
-    return found[0] if found else None
+    return _found(kubectl, "lease.coordination.k8s.io")
+
+
+def _holder(lease: Object | None) -> str:
+    """Who holds it; empty: nobody does."""
+    return str((lease or {}).get("spec", {}).get("holderIdentity") or "")
+
+
+def _renewed(lease: Object | None) -> str:
+    return str((lease or {}).get("spec", {}).get("renewTime"))
 
 
 def _write(kubectl: Kubectl, holder: str | None, lease: Object | None) -> Object:
@@ -147,7 +179,8 @@ def _write(kubectl: Kubectl, holder: str | None, lease: Object | None) -> Object
     try:
         written: Object = json.loads(kubectl.run(*words, stdin=json.dumps(wanted)))
     except RunFailed as failed:
-        raise CouldNotRun(f"the lease of promotions was not had, another process was first: {failed}") from None
+        first = "another process was first: " if _OVERTAKEN.search(str(failed)) else ""
+        raise CouldNotRun(f"the lease of promotions was not had: {first}{failed}; nothing was changed") from None
     return written
 
 
@@ -155,7 +188,7 @@ def _renew(kubectl: Kubectl, holder: str, done: threading.Event) -> None:
     while not done.wait(_RENEWED_EVERY):
         with contextlib.suppress(RunFailed, CouldNotRun):  # an API server that restarts: the next time
             lease = _lease(kubectl)
-            if lease and lease["spec"].get("holderIdentity") == holder:
+            if _holder(lease) == holder:
                 _write(kubectl, holder, lease)
 
 

@@ -104,8 +104,8 @@ def diff(left: str, right: str) -> Report:
     from infra import target
     from infra.release import values
 
-    sides = [values.flat(target.environment(name)) for name in (left, right)]
-    items = [each.as_item(left, right) for each in values.differences(*sides)]
+    found = values.differences(target.environment(left), target.environment(right))
+    items = [each.as_item(left, right) for each in found]
     lines = [f"{each['value']}: {each[left]!r} | {each[right]!r}" for each in items]
     return Report(items=items, text="\n".join(lines))
 

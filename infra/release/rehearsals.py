@@ -4,15 +4,18 @@ FROM is the release that the environment ran, or `first`.
 """
 
 import dataclasses as dc
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import RunFailed
-from infra.rehearsal.result import Rehearsal
 from infra.release import canonical, record, releases
 from infra.release.entry import Ref
 from infra.release.gates import FIRST, Rehearsed
 from infra.release.releases import Release
+
+if TYPE_CHECKING:  # what is kept is read by verbs that rehearse nothing, and that brings clusters with it
+    from infra.rehearsal.result import Rehearsal
 
 SCHEMA = "kiban/rehearsal-of-release/v1"
 _FOLDER = "releases/rehearsals"
@@ -37,7 +40,7 @@ def file(root: Path, environment: str, base: Ref | None, candidate: Ref) -> Path
     return root / _FOLDER / environment / f"{base.id if base else FIRST}..{candidate.id}.json"
 
 
-def keep(root: Path, found: Rehearsal, base: Release | None, candidate: Release) -> Path:
+def keep(root: Path, found: "Rehearsal", base: Release | None, candidate: Release) -> Path:
     """Write what a rehearsal of two releases found; the last one counts."""
     was, to = base.ref if base else None, candidate.ref
     document: dict[str, Any] = {
@@ -50,14 +53,14 @@ def keep(root: Path, found: Rehearsal, base: Release | None, candidate: Release)
         "started": found.started,
         "seconds": round(found.seconds),
         "faults": list(found.faults),
+        "failed": list(found.failed),
         "checks": [
             {"check": each.check, "outcome": each.outcome, "evidence": each.evidence, "findings": len(each.findings)}
             for each in found.checks
         ],
         "findings": [
-            {"check": each.check, "step": each.step, "object": each.object, "message": each.message}
+            {key: getattr(each, key) for key in ("check", "step", "object", "message", "before")}
             for each in found.findings
-            if not each.before
         ],
     }
     where = file(root, found.environment, was, to)
@@ -70,20 +73,26 @@ def kept(root: Path, environment: str, base: Ref | None, candidate: Ref) -> Rehe
     where = file(root, environment, base, candidate)
     if not where.exists():
         return None
-    name = where.relative_to(root)
     try:
         document = canonical.decode(where.read_bytes())
-    except ValueError as error:
-        raise RunFailed(f"{name}: {error}; rehearse it again") from None
-    said = [document.get(key) for key in ("schema", "environment", "from", "to")]
-    if said != [SCHEMA, environment, base and dc.asdict(base), dc.asdict(candidate)]:
-        raise RunFailed(f"{name}: it is of another rehearsal; rehearse it again")
-    found = len(document["findings"])
-    says = f"{document['evidence']} on {document['started']}, {f'{found} findings' if found else 'clean'}"
+        said = [document[key] for key in ("schema", "environment", "from", "to")]
+        if said != [SCHEMA, environment, base and dc.asdict(base), dc.asdict(candidate)]:
+            raise ValueError("it is of another rehearsal")  # noqa: TRY301 - as what decode says
+        return _found(document)
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RunFailed(f"{where.relative_to(root)}: {why}; rehearse it again") from None
+
+
+def _found(document: Mapping[str, Any]) -> Rehearsed:
+    failed = [f"{each} did not end well" for each in document["failed"]]
+    failed += [f"{each['check']} failed" for each in document["checks"] if each["outcome"] == "failed"]
+    ok = document["ok"] is True and not failed
+    told = ", ".join(failed) or ("clean" if ok else "nothing was tested")
     return Rehearsed(
-        base=base.id if base else FIRST,
-        candidate=candidate.id,
-        ok=bool(document["ok"]),
+        base=document["from"]["id"] if document["from"] else FIRST,
+        candidate=document["to"]["id"],
+        ok=ok,
         digest=canonical.digest(document),
-        says=says,
+        says=f"{document['evidence']} on {document['started']}, {told}",
     )

@@ -119,7 +119,7 @@ def file(root: Path, release_id: str) -> Path:
 
 
 def ids(root: Path) -> tuple[str, ...]:
-    """The names of all releases, oldest first."""
+    """The names of all releases, by the days of their commits, oldest first."""
     return tuple(sorted(path.stem for path in (root / FOLDER).glob("r*.json") if _ID.fullmatch(path.stem)))
 
 
@@ -145,8 +145,18 @@ def read(root: Path, name: str) -> Release:
 
 
 def known(root: Path) -> tuple[Release, ...]:
-    """All releases, oldest first. Raises RunFailed as `read` does."""
+    """All releases, as `ids` has them. Raises RunFailed as `read` does."""
     return tuple(read(root, each) for each in ids(root))
+
+
+def newest(root: Path) -> Release | None:
+    """The release of the latest commit; None where there is none. Of one day's, the names do not say which is.
+
+    Raises RunFailed as `read` does, and CouldNotRun as `committed` does.
+    """
+    there = ids(root)
+    last = [read(root, each) for each in there if each.partition("-")[0] == there[-1].partition("-")[0]]
+    return max(last, key=lambda each: committed(root, each)) if len(last) > 1 else next(iter(last), None)
 
 
 def committed(root: Path, release: Release) -> dt.datetime:

@@ -1,4 +1,4 @@
-"""What is intentionally different: the values of two environments, or of one in two versions, side by side."""
+"""What is intentionally different: the values of two environments side by side."""
 
 import dataclasses as dc
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,16 @@ from typing import Any
 
 from stacks._schema import Environment
 
-_NAMED = ("name", "team")
+_NAMED = ("team", "name")
 """Fields by which an item of a list is known, so that one more team does not make every later one different."""
 
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs. path: `gpu_pools.h100.nodes`. None: there is none on that side."""
+    """A value that differs. path: `gpu_pools.h100.nodes`. None: there is none on that side.
+
+    Of what one side lacks altogether, as a pool, it is the whole.
+    """
 
     path: str
     left: Any
@@ -23,30 +26,45 @@ class Difference:
         return {"value": self.path, left: self.left, right: self.right}
 
 
-def flat(environment: Environment) -> dict[str, Any]:
-    """Every value of an environment by its path. What has the default is there too: it is what will be in force."""
-    return dict(_leaves("", dc.asdict(environment)))
+def differences(left: Environment, right: Environment) -> list[Difference]:
+    """The values that differ between two environments, in the order of the schema.
+
+    What has the default counts too: it is what will be in force.
+    """
+    return list(_differences("", _tree(dc.asdict(left)), _tree(dc.asdict(right))))
 
 
-def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
-    """The values that differ between two environments that `flat` has flattened, by path."""
-    return [
-        Difference(path=path, left=left.get(path), right=right.get(path))
-        for path in dict.fromkeys([*left, *right])
-        if left.get(path) != right.get(path)
-    ]
+def _differences(path: str, left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Difference]:
+    for key in dict.fromkeys([*left, *right]):
+        was, now = left.get(key), right.get(key)
+        where = f"{path}.{key}" if path else key
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from _differences(where, was, now)
+        elif was != now:
+            yield Difference(path=where, left=was, right=now)
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - values of dataclasses
-    named = isinstance(value, (list, tuple)) and value and all(isinstance(each, dict) and _name(each) for each in value)
-    if named:
-        value = {_name(each): each for each in value}
-    if not isinstance(value, dict) or not value:
-        yield path, list(value) if isinstance(value, tuple) else value
-        return
-    for key, each in value.items():
-        yield from _leaves(f"{path}.{key}" if path else str(key), each)
+def _tree(value: Any) -> Any:  # noqa: ANN401 - values of dataclasses
+    """The value as JSON has it, where lists of named items are mappings."""
+    match value:
+        case dict():
+            return {str(key): _tree(each) for key, each in value.items()}
+        case list() | tuple():
+            items = [_tree(each) for each in value]
+            names = [_name(each) for each in items]
+            if not all(names) or len(set(names)) < len(names):
+                return items
+            return {name: _unnamed(each) for name, each in zip(names, items, strict=True)} or items
+        case _:
+            return value
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    return "/".join(str(item[field]) for field in reversed(_NAMED) if item.get(field))
+def _name(item: Any) -> str:  # noqa: ANN401 - as above
+    """What an item of a list is known by; empty where it has no name."""
+    if not isinstance(item, dict) or not item.get("name"):
+        return ""
+    return "/".join(str(item[field]) for field in _NAMED if item.get(field))
+
+
+def _unnamed(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in item.items() if key not in _NAMED}

@@ -6,12 +6,13 @@ Works on every cluster that kubectl reaches; changes nothing that stays.
 import contextlib
 import dataclasses as dc
 import json
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 from urllib.parse import quote
 
-from components._labels import TEAM
+from components._labels import ENVIRONMENT, TEAM
 from components._object_store import CLIENT_IMAGE
 from components.monitoring import NAMESPACE as MONITORING
 from components.tenancy import LOCAL_QUEUE
@@ -27,6 +28,8 @@ Evidence = Literal["executed", "simulated", "not-tested"]
 _EVERY = 1.0
 _SETTLED_WITHIN = 120.0
 _SMOKED_WITHIN = 120.0
+_TOLD = 5
+"""How many of the things that are wrong a check names."""
 _MARK = "promotion.kiban.dev/smoke"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _SERVICES = "inferenceservices.serving.kserve.io"
@@ -48,11 +51,7 @@ def alerts(where: Target) -> frozenset[str] | None:
     """The alerts that fire now, but for what says only that alerting works; None where nobody could be asked."""
     if where.environment.monitoring is None or where.environment.monitoring.existing is not None:
         return None
-    path = f"/api/v1/namespaces/{MONITORING}/services/prometheus:9090/proxy/api/v1/query?query={quote(_ALERTS)}"
-    with contextlib.suppress(RunFailed, ValueError, KeyError):
-        found = json.loads(_kubectl(where).raw(path))["data"]["result"]
-        return frozenset(" ".join(each["metric"][key] for key in sorted(each["metric"])) for each in found)
-    return None
+    return _alerts(_kubectl(where))
 
 
 def verify(where: Target, before: Collection[str] | None, window: float, say: Say) -> tuple[Checked, ...]:
@@ -63,7 +62,7 @@ def verify(where: Target, before: Collection[str] | None, window: float, say: Sa
         lambda: _conditions(where, kubectl, "models", _SERVICES, "Ready"),
         lambda: _conditions(where, kubectl, "queues", _QUEUES, "Active"),
         lambda: _smoke(where, kubectl),
-        lambda: _objectives(where, before, window),
+        lambda: _objectives(kubectl, before, window),
     )
     found = []
     for check in checks:
@@ -84,20 +83,25 @@ def _evidence(where: Target) -> Evidence:
 
 
 def _judged(check: str, evidence: Evidence, seen: str, wrong: Collection[str]) -> Checked:
-    if wrong:
-        return Checked(check=check, outcome="failed", evidence=evidence, says="; ".join(sorted(wrong)))
-    return Checked(check=check, outcome="passed", evidence=evidence, says=seen)
+    if not wrong:
+        return Checked(check=check, outcome="passed", evidence=evidence, says=seen)
+    told = [" ".join(each.split()) for each in sorted(wrong)]
+    more = [f"{len(told) - _TOLD} more"] if len(told) > _TOLD else []
+    return Checked(check=check, outcome="failed", evidence=evidence, says="; ".join([*told[:_TOLD], *more]))
 
 
-def _none(check: str) -> Checked:
-    return Checked(check=check, outcome="not-tested", evidence="not-tested", says="there are none")
+def _none(check: str, why: str = "there are none") -> Checked:
+    return Checked(check=check, outcome="not-tested", evidence="not-tested", says=why)
 
 
 def _components(where: Target, kubectl: Kubectl) -> Checked:
     owners: list[Object] = []
+    spaces = kubectl.get("namespaces", selector=f"{_own(where)},!{TEAM}")
+    names = {each["metadata"]["name"] for each in spaces}
 
     def unready() -> list[str]:
-        owners[:] = kubectl.get("deployments,statefulsets,daemonsets", everywhere=True)
+        found = kubectl.get("deployments,statefulsets,daemonsets", everywhere=True)
+        owners[:] = [each for each in found if _is_own(where, each) or each["metadata"]["namespace"] in names]
         return [f"{snapshot.name(each)} is not ready" for each in owners if not snapshot.settled(each)]
 
     wrong = _until_none(unready, _SETTLED_WITHIN)
@@ -106,13 +110,22 @@ def _components(where: Target, kubectl: Kubectl) -> Checked:
     return _judged("components", _evidence(where), f"{len(owners)} are ready", wrong)
 
 
+def _own(where: Target) -> str:
+    """What the environment's program made: a team's own Deployment that does not start is no reason to go back."""
+    return f"{ENVIRONMENT}={where.environment.name}"
+
+
+def _is_own(where: Target, each: Object) -> bool:
+    return bool(each["metadata"].get("labels", {}).get(ENVIRONMENT) == where.environment.name)
+
+
 def _conditions(where: Target, kubectl: Kubectl, check: str, kind: str, condition: str) -> Checked:
     """Whether each object of a kind has a condition. There may be no such kind."""
     found: list[Object] = []
 
     def wrong() -> list[str]:
         with contextlib.suppress(RunFailed):
-            found[:] = kubectl.get(kind, everywhere=True)
+            found[:] = kubectl.get(kind, everywhere=True, selector=_own(where))
         return [f"{snapshot.name(each)}: {why}" for each in found if (why := _lacks(each, condition))]
 
     lacking = _until_none(wrong, _SETTLED_WITHIN)
@@ -130,28 +143,32 @@ def _lacks(each: Object, condition: str) -> str:
 
 def _smoke(where: Target, kubectl: Kubectl) -> Checked:
     """A Job in each team's namespace, as a member writes it: admitted, scheduled, run to its end."""
-    spaces = kubectl.get("namespaces", selector=TEAM)
+    spaces = kubectl.get("namespaces", selector=f"{_own(where)},{TEAM}")
     if not spaces:
         return _none("smoke")
     names = [space["metadata"]["name"] for space in spaces]
-    with _jobs(kubectl, names) as wrong:
+    run = secrets.token_hex(4)  # what a run that was killed has left says nothing of this one
+    with _jobs(kubectl, names, run) as wrong:
 
         def unfinished() -> list[str]:
-            jobs = kubectl.get("jobs", everywhere=True, selector=_MARK)
-            return [f"the Job of {each['metadata']['namespace']} {why}" for each in jobs if (why := _unended(each))]
+            jobs = {
+                each["metadata"]["namespace"]: each
+                for each in kubectl.get("jobs", everywhere=True, selector=f"{_MARK}={run}")
+            }
+            return [f"the Job of {name} {why}" for name in names if (why := _unended(jobs.get(name)))]
 
         wrong.extend([] if wrong else _until_none(unfinished, _SMOKED_WITHIN))
     return _judged("smoke", _evidence(where), f"a Job ran in each of {len(names)} namespaces", wrong)
 
 
 @contextlib.contextmanager
-def _jobs(kubectl: Kubectl, namespaces: Collection[str]) -> Iterator[list[str]]:
-    """The Jobs, which are gone afterwards; yields why some could not be made."""
+def _jobs(kubectl: Kubectl, namespaces: Collection[str], run: str) -> Iterator[list[str]]:
+    """The Jobs, which are gone afterwards, as are those of earlier runs; yields why some could not be made."""
     wrong = []
     try:
         for namespace in namespaces:
             try:
-                kubectl.create(job(namespace))
+                kubectl.create(job(namespace, run))
             except RunFailed as failed:
                 wrong.append(f"the Job of {namespace} was refused: {failed}")
         yield wrong
@@ -159,7 +176,9 @@ def _jobs(kubectl: Kubectl, namespaces: Collection[str]) -> Iterator[list[str]]:
         kubectl.run("delete", "jobs", "--all-namespaces", f"--selector={_MARK}", "--wait=false")
 
 
-def _unended(each: Object) -> str:
+def _unended(each: Object | None) -> str:
+    if each is None:
+        return "is gone"
     status = each.get("status", {})
     if status.get("failed"):
         return "failed"
@@ -168,8 +187,8 @@ def _unended(each: Object) -> str:
     return "waits for quota" if each["spec"].get("suspend") else "has not ended"
 
 
-def job(namespace: str) -> Object:
-    """The smallest Job that passes every policy."""
+def job(namespace: str, run: str) -> Object:
+    """The smallest Job that passes every policy. run: what it is marked by."""
     container = {
         "name": "smoke",
         "image": CLIENT_IMAGE,
@@ -194,23 +213,40 @@ def job(namespace: str) -> Object:
         "metadata": {
             "generateName": "kiban-smoke-",
             "namespace": namespace,
-            "labels": {_MARK: "true", _QUEUE: LOCAL_QUEUE},
+            "labels": {_MARK: run, _QUEUE: LOCAL_QUEUE},
         },
         "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 600, "template": {"spec": pod}},
     }
 
 
-def _objectives(where: Target, before: Collection[str] | None, window: float) -> Checked:
-    """Whether an alert fires that did not before, for as long as the window is."""
-    deadline = time.monotonic() + window
-    if before is None or (now := alerts(where)) is None:
-        return Checked(
-            check="objectives", outcome="not-tested", evidence="not-tested", says="no Prometheus of Kiban's to ask"
-        )
-    while not (new := now - frozenset(before)) and time.monotonic() < deadline:
-        time.sleep(min(_EVERY * 5, max(0.0, deadline - time.monotonic())))
-        now = alerts(where) or now
-    return _judged("objectives", "executed", f"no new alert within {window:.0f} s", [f"{each} fires" for each in new])
+def _objectives(kubectl: Kubectl, before: Collection[str] | None, window: float) -> Checked:
+    """Whether an alert fires that did not before, for as long as the window is.
+
+    A Prometheus that answered before has to answer still, unless the release is without one.
+    """
+    if before is None:
+        return _none("objectives", "no Prometheus of Kiban's to ask")
+    began = heard = time.monotonic()
+    while time.monotonic() - heard < _SETTLED_WITHIN:
+        now, at = _alerts(kubectl), time.monotonic()
+        if now is not None:
+            heard, new = at, now - frozenset(before)
+            if new or at - began >= window:
+                return _judged(
+                    "objectives", "executed", f"no new alert within {window:.0f} s", [f"{each} fires" for each in new]
+                )
+        time.sleep(min(_EVERY * 5, max(_EVERY, window - (at - began))))
+    if all(each["metadata"]["name"] != "prometheus" for each in kubectl.get("services", namespace=MONITORING)):
+        return _none("objectives", "the release has no Prometheus of Kiban's to ask")
+    return _judged("objectives", "executed", "", [f"Prometheus has not answered for {_SETTLED_WITHIN:.0f} s"])
+
+
+def _alerts(kubectl: Kubectl) -> frozenset[str] | None:
+    path = f"/api/v1/namespaces/{MONITORING}/services/prometheus:9090/proxy/api/v1/query?query={quote(_ALERTS)}"
+    with contextlib.suppress(RunFailed, ValueError, KeyError):
+        found = json.loads(kubectl.raw(path))["data"]["result"]
+        return frozenset(" ".join(each["metric"][key] for key in sorted(each["metric"])) for each in found)
+    return None
 
 
 def _until_none(wrong: Callable[[], list[str]], seconds: float) -> list[str]:

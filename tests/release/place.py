@@ -22,12 +22,17 @@ def ref(letter: str) -> Ref:
 ONE, TWO, THREE = ref("1"), ref("2"), ref("3")
 
 
-def git(root: Path, *words: str) -> str:
+def git(root: Path, *words: str, **environ: str) -> str:
     """Run git as Ada, whatever the machine's configuration."""
     who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in _ADA.items()}
     alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(
-        ["git", *words], cwd=root, env={**os.environ, **who, **alone}, capture_output=True, text=True, check=True
+        ["git", *words],
+        cwd=root,
+        env={**os.environ, **who, **alone, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 
