@@ -117,7 +117,7 @@ def env(environment: str, on: str | None) -> Report:
 @verb(
     main,
     "status",
-    "environment runs since by next blocked_by |",
+    "environment runs says next blocked_by |",
     "pool nodes ready resource capacity requested evidence |",
     "pending asks why source |",
     "failing why |",

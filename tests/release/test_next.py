@@ -3,9 +3,15 @@
 import datetime as dt
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+import stacks
+from infra import paths
+from infra.cli import main
 from infra.release import canonical, ladder, releases, view
 from tests.release.bundle import commit
-from tests.release.place import repository
+from tests.release.place import ONE, TWO, add, begun, ended, repository
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 LADDER = "rungs: [{environment: dev, gates: {}}]\n"
@@ -32,3 +38,14 @@ def test_of_two_releases_of_a_day_the_one_of_the_newer_commit_is_next(tmp_path: 
         (standing,) = view.standings(root, rungs, NOON)
         assert standing.next
         assert standing.next.id == made[-1]
+
+
+def test_the_table_says_that_something_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what runs, or ran."""
+    root = repository(tmp_path / "house")
+    (root / "stacks" / "ladder.yaml").write_text(LADDER)
+    add(root, begun(ONE), ended(1, ONE), begun(TWO, ONE))
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.setattr(stacks, "names", lambda: ("dev",))
+    printed = CliRunner().invoke(main, ["status"]).stdout
+    assert f"promote of {TWO.id} under way, or cut off" in " ".join(printed.split())
