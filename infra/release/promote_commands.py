@@ -81,7 +81,7 @@ def promote(
         review = promoter.review(request, save_plan)
         return Report(items=review.items(), exit_status=1 if review.failed else 0)
     seen, done = promoter.promote(request, lambda review: yes or _asked(_told(review), environment))
-    return _ended(done, seen.items() if seen else ())
+    return _ended(done, seen.items() if seen else (), meant=("verified", "in force"))
 
 
 @verb(VERBS, "rollback", "check outcome evidence says |", "promotion runs")
@@ -93,7 +93,7 @@ def rollback(environment: str, on: str | None, *, yes: bool) -> Report:
     from infra.release.promote import Promoter
 
     agreed: Callable[[Release], bool] = lambda to: yes or _asked(f"Bring {to.id} back", environment)  # noqa: E731
-    return _ended(Promoter(paths.ROOT, environment, on, say).roll_back(agreed), ())
+    return _ended(Promoter(paths.ROOT, environment, on, say).roll_back(agreed), (), meant=("rolled-back",))
 
 
 @verb(VERBS, "diff", "value")
@@ -124,12 +124,12 @@ def _asked(question: str, environment: str) -> bool:
     return click.confirm(f"{question} in {environment}?", err=True)
 
 
-def _ended(done: "Done", review: "Sequence[dict[str, Any]]") -> Report:
+def _ended(done: "Done", review: "Sequence[dict[str, Any]]", *, meant: "Sequence[str]") -> Report:
+    """The report of how it ended. meant: the outcomes that were asked for; another is status 1."""
     checks = [
         {"check": each.check, "outcome": each.outcome, "evidence": each.evidence, "says": each.says}
         for each in done.checks
     ]
     ended = {"promotion": done.outcome, "runs": done.runs.id if done.runs else None}
     say(f"{done.outcome}; runs {ended['runs'] or 'nothing whole'}; commit what releases/record has now")
-    status = 0 if done.outcome in ("verified", "in force") else 1
-    return Report(items=[*review, *checks, ended], exit_status=status)
+    return Report(items=[*review, *checks, ended], exit_status=0 if done.outcome in meant else 1)
