@@ -15,7 +15,7 @@ import stacks
 from infra import paths, target, versions
 from infra.errors import BadInput, CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
-from infra.release import canonical, drift, facts, gates, ladder, marker, record, releases, verification
+from infra.release import canonical, drift, facts, gates, ladder, marker, record, releases, running, verification
 from infra.release.contents import applied
 from infra.release.entry import Begun, Check, Ended, Entry, Ref, Verdict
 from infra.release.facts import LADDER
@@ -344,9 +344,7 @@ class Promoter:
     def _different(self, version: Version) -> list[dict[str, Any]]:
         if self._rung.after is None:
             return []
-        status, document = versions.run(
-            version, "diff", self._rung.after, self._name, environ=self._environ(), say=_silent
-        )
+        status, document = running.run(version, "diff", self._rung.after, self._name, on=None, say=_silent)
         if status:
             raise CouldNotRun(str(document.get("error")))
         return [
@@ -355,12 +353,7 @@ class Promoter:
         ]
 
     def _run(self, version: Version, verb: str, *options: str) -> tuple[int, dict[str, Any]]:
-        on = ("--on", self._on) if self._on else ()
-        return versions.run(version, verb, self._name, *on, *options, environ=self._environ(), say=self._say)
-
-    def _environ(self) -> dict[str, str]:
-        """The user's environment: of the version's verbs the state and the clusters are this checkout's."""
-        return {**target.user_environ(self._name, self._on), "KIBAN_HOME": str(paths.home())}
+        return running.run(version, verb, self._name, *options, on=self._on, say=self._say)
 
     def _version(self, release: Release) -> Version:
         return versions.at(self._root, release.commit, self._say)

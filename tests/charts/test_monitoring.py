@@ -124,6 +124,18 @@ def test_services_have_the_names_that_others_rely_on(rendered: dict[str, list[Ob
     assert services == {"prometheus": 9090, "alertmanager": 9093, "kube-state-metrics": 8080, "node-exporter": 9100}
 
 
+def test_the_operator_starts_when_its_kinds_are_known_to_be_served(rendered: dict[str, list[Object]]) -> None:
+    """Started before, it lets those alone for good that the API server does not list yet."""
+    made = {each["kind"]: each for each in rendered["full"] if each["apiVersion"].startswith(OPERATOR)}
+    (operator,) = (
+        each for each in rendered["full"] if each["kind"] == "Deployment" and "operator" in each["metadata"]["name"]
+    )
+    after = operator["metadata"]["annotations"]["config.kubernetes.io/depends-on"].split(",")
+    names = [f"{OPERATOR}/namespaces/{NAMESPACE}/{kind}/kiban" for kind in ("Prometheus", "Alertmanager")]
+    assert after == names
+    assert {made[kind]["metadata"]["name"] for kind in ("Prometheus", "Alertmanager")} == {"kiban"}
+
+
 def test_what_the_operator_makes_is_restricted_and_bounded(rendered: dict[str, list[Object]]) -> None:
     """It drops capabilities itself (0.93); users, limits and how long samples stay are said."""
     for name in ("Prometheus", "Alertmanager"):

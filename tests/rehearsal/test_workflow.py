@@ -80,3 +80,18 @@ def test_each_touched_environment_is_rehearsed_against_what_main_has() -> None:
     assert TOUCHED["if"] == "github.event_name == 'pull_request'"
     assert (REHEARSE["needs"], REHEARSE["strategy"]["fail-fast"]) == ("touched", False)
     assert [job["steps"][0]["with"]["fetch-depth"] for job in (TOUCHED, REHEARSE)] == [2, 2]
+
+
+def test_a_release_is_rehearsed_from_what_the_environment_runs(tmp_path: Path) -> None:
+    """Which is for its record to say; what was found is committed also where it was something."""
+    played(tmp_path, "kiban", status=1)
+    played(tmp_path, "git")
+    rehearse, commit = commands("rehearse-release")
+    names = {"ENVIRONMENT": "prod", "RELEASE": "r20260302-7322b2a2d764"}
+    assert run(tmp_path, rehearse, **names) == 1
+    assert run(tmp_path, commit, **names) == 0
+    said = (tmp_path / "called").read_text().splitlines()
+    assert said[0] == "kiban rehearse prod --to r20260302-7322b2a2d764"
+    assert said[-2:] == ["git pull --rebase", "git push"]
+    (step,) = (step for step in WORKFLOW["jobs"]["rehearse-release"]["steps"] if step.get("run") == commit)
+    assert step["if"] == "${{ !cancelled() }}"

@@ -20,9 +20,10 @@ WHO = {
     "GIT_COMMITTER_EMAIL": "ann@example.org",
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
-# As ./kiban, but with the tests' libraries: a virtual environment a commit would take a quarter of a minute each.
+# As ./kiban, but with the tests' libraries: a virtual environment a commit would take a quarter of a minute each. The
+# path is whole, since Pulumi runs the program in another folder, where this process' own sources would be found.
 LAUNCHER = f"""#!/bin/sh
-PYTHONPATH=$(dirname "$0") exec {sys.executable} -c 'from infra.cli import main; main()' "$@"
+PYTHONPATH=$(cd "$(dirname "$0")" && pwd) exec {sys.executable} -c 'from infra.cli import main; main()' "$@"
 """
 
 

@@ -174,6 +174,7 @@ class BringUp:
                     self._api_seconds = time.time() - self._launched["kube-apiserver"].create_time()
             if name == "kwok":
                 simulation.prepare(api)
+                files.replace(controlplane.stages(at), controlplane.STAGES)
             self._launch(wanted[name], tool, at.network.command)
 
     def _real_node(

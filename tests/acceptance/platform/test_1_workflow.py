@@ -14,7 +14,7 @@ def test_every_command_of_the_workflow_runs(platform: Checkout) -> None:
 
 def test_a_pull_request_previews_and_main_is_brought_up() -> None:
     """The triggers and the jobs' conditions belong together."""
-    assert set(WORKFLOW[True]) == {"pull_request", "push"}
+    assert set(WORKFLOW[True]) == {"pull_request", "push", "schedule"}
     assert WORKFLOW[True]["push"]["branches"] == ["main"]
     assert WORKFLOW["jobs"]["preview"]["if"] == "github.event_name == 'pull_request'"
-    assert WORKFLOW["jobs"]["up"]["if"] == "github.event_name == 'push'"
+    assert WORKFLOW["jobs"]["up"]["if"] == "github.event_name == 'push' && vars.FOLLOWS_MAIN"

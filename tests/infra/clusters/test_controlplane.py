@@ -11,7 +11,6 @@ from infra.clusters.embedded.network import Loopback, Namespace, Network
 
 LOOPBACK = Loopback(ports={"kube-apiserver": 20001, "etcd": 20002, "etcd-peer": 20003})
 NAMESPACE = Namespace(path=Path("/run/kiban/one-0a"), link="kiban0a", host="198.19.0.1", address="198.19.0.2")
-STAGES = Path(controlplane.__file__).with_name("stages.yaml")
 
 
 def arguments(network: Network, process: str) -> dict[str, str]:
@@ -46,9 +45,16 @@ def test_a_moved_api_server_shows_in_every_client_of_it() -> None:
         assert arguments(NAMESPACE, process)["master"] == "https://198.19.0.2:6443"
 
 
+def test_another_checkout_with_the_same_stages_restarts_nothing() -> None:
+    """They are in the cluster's folder, under a name that says what is in them."""
+    named = Path(arguments(LOOPBACK, "kwok")["config"])
+    assert named.parent == Path("/c")
+    assert named.name.startswith("stages-")
+
+
 def test_stages_are_well_formed_and_complete() -> None:
     """Every stage is of kwok's kind, names what it selects, and does something; the needed ones are there."""
-    stages = list(yaml.safe_load_all(STAGES.read_text()))
+    stages = list(yaml.safe_load_all(controlplane.STAGES))
     for stage in stages:
         assert (stage["apiVersion"], stage["kind"]) == ("kwok.x-k8s.io/v1alpha1", "Stage")
         assert stage["spec"]["resourceRef"]["kind"] in {"Node", "Pod"}
