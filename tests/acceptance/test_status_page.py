@@ -211,8 +211,9 @@ def test_it_says_what_somebody_on_call_asks(repository: Checkout, page: Page, tm
     assert "up to date" in staging
     assert "Scoring is back" in staging
     assert "bypass soak: INC-42: scoring is down" in staging
-    assert prod.startswith(f"prod held {one} since ")
-    assert "by Ann" in prod
+    assert prod.startswith(f"prod held {one} ")
+    assert " A queue a team since " in prod
+    assert ", by Ann Held since " in prod
     assert "by Ben: end of the quarter, until Thursday" in prod
     assert [each.split()[0] for each in text(page, ".rung:last-child .gates li")] == [
         "soak",

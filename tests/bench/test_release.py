@@ -7,14 +7,15 @@ import datetime as dt
 import itertools
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.release.contents import contents
-from tests.checkout import ROOT, Checkout
+from tests.checkout import ROOT, Checkout, checked_out
 from tests.conftest import Record
-from tests.release.bundle import allow, bundle, key
+from tests.release.bundle import LAUNCHER, allow, bundle, commit, git, key
 from tests.release.history import promotions, released, write
 
 ENVIRONMENTS = ("local", "ci", "dev", "staging", "prod")
@@ -33,6 +34,9 @@ RUNG = """
       freeze:
         - {{days: [sat, sun], from: "00:00", until: "00:00", zone: Europe/Berlin, why: the weekend}}
 """
+
+UNDRIFTED = "rungs:\n  - {environment: dev, gates: {drift: none}}\n"
+ON = "dev-stand-in"
 
 
 @pytest.fixture
@@ -75,4 +79,42 @@ def test_the_status_of_five_environments(repository: Checkout, record: Record) -
         figure=f"{statistics.median(seconds):.2f} s ({ENTRIES} entries a record, {RELEASES} releases)",
         goal="≤ 2 s for five environments",
         command="./kiban status",
+    )
+
+
+@pytest.fixture
+def promoted(tmp_path: Path) -> Iterator[tuple[Checkout, str]]:
+    """Yield a repository whose release runs in dev, on a cluster with simulated nodes, and the release."""
+    with checked_out(tmp_path / "repository") as checkout:
+        checkout.environ["KIBAN_NETNS"] = "0"
+        (checkout.root / "kiban").write_text(LAUNCHER)
+        (checkout.root / "stacks" / "ladder.yaml").write_text(UNDRIFTED)
+        git(checkout.root, "init", "--quiet")
+        git(checkout.root, "config", "user.name", "Ann")
+        git(checkout.root, "config", "user.email", "ann@example.org")
+        commit(checkout.root)
+        (item,) = checkout.json("release", "cut")["items"]
+        checkout.run("cluster", "up", ON, "--env", "dev")
+        checkout.run("promote", item["release"], "dev", "--on", ON, "--yes")
+        yield checkout, item["release"]
+
+
+def test_a_promotion_with_nothing_to_do(promoted: tuple[Checkout, str], record: Record) -> None:
+    """Judged, with a look for drift, and planned by the release's own commit."""
+    checkout, release = promoted
+    seconds: list[float] = []
+    for _ in range(3):
+        began = time.monotonic()
+        items = checkout.json("promote", release, "dev", "--on", ON, "--dry-run")["items"]
+        seconds.append(time.monotonic() - began)
+    outcomes = {item["gate"]: item["gate_outcome"] for item in items if "gate" in item}
+    assert outcomes["drift"] == "passed"
+    assert [item for item in items if "change" in item] == []
+    (plan,) = (item for item in items if "plan" in item)
+    record(
+        line="9.5 promote --dry-run, nothing to do",
+        evidence="executed",
+        figure=f"{statistics.median(seconds):.1f} s ({plan['counts'].get('unchanged')} objects of dev)",
+        goal="≤ 15 s",
+        command="./kiban promote RELEASE dev --dry-run",
     )

@@ -135,8 +135,11 @@ def test_who_lives_is_not_disturbed(kubectl: Kubectl) -> None:
     assert said == [f"{name} holds the lease of promotions; waiting 30 s for a sign of life"]
 
 
-def test_of_those_that_begin_at_once_one_has_it(kubectl: Kubectl) -> None:
-    """The others are told."""
+@pytest.mark.parametrize("promoted", [False, True])
+def test_of_those_that_begin_at_once_one_has_it(kubectl: Kubectl, promoted: bool) -> None:  # noqa: FBT001
+    """The others are told; the first time, and when somebody has given it back before."""
+    with held(kubectl, print) if promoted else contextlib.nullcontext():
+        pass
     refused: list[str] = []
     holding: list[str] = []
     begin, ended = threading.Barrier(4), threading.Event()
@@ -154,7 +157,7 @@ def test_of_those_that_begin_at_once_one_has_it(kubectl: Kubectl) -> None:
     for thread in threads:
         thread.start()
     try:
-        until(lambda: len(refused) == 3, seconds=60, what="the three others")
+        until(lambda: len(holding) + len(refused) == 4, seconds=60, what="all four")
     finally:
         ended.set()
         for thread in threads:

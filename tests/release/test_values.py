@@ -41,6 +41,7 @@ def test_one_more_item_makes_no_other_one_different() -> None:
     (found,) = differences(PROD, other(gpu_pools=(pool, *PROD.gpu_pools)))
     assert (found.path, found.left) == ("gpu_pools.new", None)
     assert found.right["accelerator"] == "NVIDIA-L4"
+    assert "name" not in found.right
     (gone,) = differences(other(gpu_pools=(pool, *PROD.gpu_pools)), PROD)
     assert (gone.path, gone.left, gone.right) == ("gpu_pools.new", found.right, None)
     assert differences(PROD, other(gpu_pools=PROD.gpu_pools[::-1])) == []
