@@ -4,10 +4,11 @@ What is cut off goes on with the next run. The record says what has begun; the c
 program has to be from then on, and the last entry that it has seen: a checkout that lacks it is refused.
 """
 
+import contextlib
 import dataclasses as dc
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,7 @@ class Promoter:
         agreed: asked with the review before anything changes. Raises RunFailed where a gate keeps the release out.
         """
         release = self._true(request.release)
-        with marker.held(self._kubectl, self._say) as held:
-            _refuse_ahead(self._where, held.ahead)
+        with self._alone():
             entries = self._agreed(write=True)
             if opened := record.opened(entries):
                 return None, self._go_on(entries, opened, release)
@@ -141,7 +141,6 @@ class Promoter:
                 return review, Done(outcome="in force", runs=release.ref, checks=())
             if not agreed(review):
                 raise BadInput(f"{self._name}: not agreed to; nothing was changed")
-            held.still()
             what = Begun(
                 verb="promote",
                 release=release.ref,
@@ -155,8 +154,7 @@ class Promoter:
 
     def roll_back(self, agreed: Callable[[Release], bool]) -> Done:
         """Bring back the release that ran before the one that runs, or that failed, was verified there."""
-        with marker.held(self._kubectl, self._say) as held:
-            _refuse_ahead(self._where, held.ahead)
+        with self._alone():
             entries = self._agreed(write=True)
             last = next((each for each in reversed(entries) if isinstance(each.what, Begun)), None)
             if last is None:
@@ -172,6 +170,14 @@ class Promoter:
             if record.opened(entries):
                 self._end(last, "interrupted", (), None)
             return self._back(promotion, to, ())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While it lasts nobody else promotes to the environment; nothing is recorded once that is no longer so."""
+        with marker.held(self._kubectl, self._say) as held:
+            _refuse_ahead(self._where, held.ahead)
+            self._still = held.still
+            yield
 
     def _true(self, name: str) -> Release:
         """The release of that name, if it is what its commit is."""
@@ -372,6 +378,7 @@ class Promoter:
         self._agreed(write=True)
 
     def _recorded(self, what: Begun | Ended) -> Entry:
+        self._still()
         entry = Entry(environment=self._name, at=_now(), by=record.by(self._root), what=what)
         return record.append(self._root, entry)
 
