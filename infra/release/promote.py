@@ -8,6 +8,7 @@ import contextlib
 import dataclasses as dc
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ Say = Callable[[str], None]
 _AHEAD = dt.timedelta(seconds=60)
 _STATEFUL = ("PersistentVolumeClaim", "StatefulSet", "PersistentVolume", "CustomResourceDefinition", "Namespace")
 _LOST = {"replaced", "deleted"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REFUSED, _NOT_RUN = BadInput.exit_status, CouldNotRun.exit_status
 
 
@@ -133,7 +135,7 @@ class Promoter:
             entries = self._agreed(write=True)
             if opened := record.opened(entries):
                 return None, self._go_on(entries, opened, release)
-            if (failed := _unanswered(entries)) and (to := _good(entries, _begun(failed).release)):
+            if (failed := record.unanswered(entries)) and (to := record.good(entries, _begun(failed).release)):
                 return None, self._back(failed, to, ())
             review = self._review(release, request, self._folder() / "plan.json")
             plan = self._let_in(review, request)
@@ -162,7 +164,7 @@ class Promoter:
             if record.opened(entries) == last and _begun(last).verb == "rollback":
                 return self._go_on(entries, last, None)
             promotion = _promotion(entries)
-            to = _good(entries, _begun(promotion).release)
+            to = record.good(entries, _begun(promotion).release)
             if to is None:
                 raise BadInput(f"{self._name}: no other release was ever verified there; promote one that is good")
             if not agreed(releases.read(self._root, to.id)):
@@ -235,7 +237,7 @@ class Promoter:
             verdicts=verdicts,
             promoted=tuple(
                 {"promoted": f"{each.kind}/{each.name}", "from": each.before, "to": each.after}
-                for each in releases.differences(before, release.contents)
+                for each in (releases.differences(before, release.contents) if before else ())
                 if each.kind != "environments" or each.name == self._name
             ),
             different=tuple(self._different(version)),
@@ -244,8 +246,12 @@ class Promoter:
 
     def _facts(self, release: Release, bypasses: Mapping[str, str]) -> gates.Facts:
         ran = record.runs(record.read(self._root, self._name))
-        found = drift.find(self._where) if self._rung.gates.undrifted and ran else None
-        told = None if found is None else [str(each) for each in found]
+        told = None
+        if self._rung.gates.undrifted and ran:
+            try:
+                told = [str(each) for each in drift.find(self._where)]
+            except CouldNotRun as error:  # the state has nothing: of another cluster, say
+                told = [str(error)]
         return facts.gathered(self._root, self._rung, release, _now(), drift=told, bypasses=bypasses)
 
     def _let_in(self, review: Review, request: Request) -> Plan:
@@ -266,7 +272,7 @@ class Promoter:
         if all(each.outcome != "failed" for each in checks):
             self._end(begun, "verified", checks, release.ref)
             return Done(outcome="verified", runs=release.ref, checks=checks)
-        to = _good(record.read(self._root, self._name), release.ref)
+        to = record.good(record.read(self._root, self._name), release.ref)
         self._end(begun, "failed", checks, None)
         if to is None:
             self._say(f"{self._name}: no other release was ever verified there, so there is nothing to go back to")
@@ -329,7 +335,7 @@ class Promoter:
         if beyond:
             names = ", ".join(f"{each['resource']} {each['change']}" for each in beyond)
             return (Check(check="plan", outcome="failed", evidence="executed", says=f"not planned: {names}"),)
-        done = f"{len(planned)} changes, all of them planned" if planned else "nothing was to be changed"
+        done = f"changed as planned: {len(planned)}" if planned else "nothing was to be changed"
         up = Check(check="up", outcome="passed", evidence="executed", says=done)
         looked = verification.verify(self._where, before, self._rung.watch.total_seconds(), self._say)
         return (up, *(Check(**dc.asdict(each)) for each in looked))
@@ -338,6 +344,12 @@ class Promoter:
         """The plan of a version, kept in a file; or one that was kept and reviewed before."""
         if given:
             return _reviewed(*given)
+        configuration = f"stacks/Pulumi.{self._name}.yaml"
+        if self._where.folder is None and not (version.root / configuration).exists():
+            raise BadInput(
+                f"{version.title} has no {configuration}, where credentials are; accepted: a release that has it: "
+                f"`kiban credentials generate {self._name}`, commit, cut; nothing was changed"
+            )
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         status, document = self._run(version, "preview", "--save-plan", str(file))
         if status:
@@ -354,7 +366,7 @@ class Promoter:
         if status:
             raise CouldNotRun(str(document.get("error")))
         return [
-            {"different": each["value"], self._rung.after: each[self._rung.after], self._name: each[self._name]}
+            {"different": each["value"], "below": each[self._rung.after], "here": each[self._name]}
             for each in document["items"]
         ]
 
@@ -393,6 +405,8 @@ class Promoter:
 
 def _reviewed(file: Path, digest: str) -> Plan:
     """A plan that a dry run has kept. Raises RunFailed where it is another than was reviewed."""
+    if not _SHA256.fullmatch(digest):
+        raise BadInput(f"--reviewed {digest}; accepted: the 64 digits that `promote --dry-run` has said of the plan")
     try:
         found = canonical.file_digest(file)
         items = canonical.decode(_told(file).read_bytes())["items"]
@@ -434,21 +448,6 @@ def _begun(entry: Entry) -> Begun:
 def _promotion(entries: Sequence[Entry]) -> Entry:
     """The last promotion that began."""
     return next(each for each in reversed(entries) if isinstance(each.what, Begun) and each.what.verb == "promote")
-
-
-def _unanswered(entries: Sequence[Entry]) -> Entry | None:
-    """The promotion that failed last, where no rollback has begun since."""
-    last = next((each for each in reversed(entries) if isinstance(each.what, Begun | Ended)), None)
-    if last is None or not isinstance(last.what, Ended) or last.what.outcome != "failed":
-        return None
-    begun = entries[last.what.begun - 1]
-    return begun if _begun(begun).verb == "promote" else None
-
-
-def _good(entries: Sequence[Entry], other_than: Ref) -> Ref | None:
-    """The last release that was verified in an environment, but for one."""
-    ended = (each.what for each in reversed(entries) if isinstance(each.what, Ended))
-    return next((what.runs for what in ended if what.runs and what.runs != other_than), None)
 
 
 def _refuse_ahead(where: Target, ahead: dt.timedelta) -> None:

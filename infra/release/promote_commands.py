@@ -28,6 +28,7 @@ _FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
     "promote",
     "gate gate_outcome says reason |",
     "promoted from to |",
+    "different below here |",
     "change resource properties |",
     "permanent |",
     "plan counts release |",

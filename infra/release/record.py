@@ -103,6 +103,28 @@ def runs(entries: Sequence[Entry]) -> Ref | None:
     return next((each.what.runs for each in reversed(entries) if isinstance(each.what, Ended)), None)
 
 
+def good(entries: Sequence[Entry], other_than: Ref) -> Ref | None:
+    """The last release that was verified in an environment and not taken back since, but for one; None: no other."""
+    found: list[Ref] = []
+    for entry in entries:
+        match entry.what:
+            case Begun(because=int(number)):
+                promotion = entries[number - 1].what
+                found = [each for each in found if not isinstance(promotion, Begun) or each != promotion.release]
+            case Ended(runs=Ref() as ran):
+                found = [*(each for each in found if each != ran), ran]
+    return next((each for each in reversed(found) if each != other_than), None)
+
+
+def unanswered(entries: Sequence[Entry]) -> Entry | None:
+    """The promotion that failed last, where no rollback has begun since: its run was cut off between the two."""
+    last = next((each for each in reversed(entries) if isinstance(each.what, Begun | Ended)), None)
+    if last is None or not isinstance(last.what, Ended) or last.what.outcome != "failed":
+        return None
+    begun = entries[last.what.begun - 1]
+    return begun if isinstance(begun.what, Begun) and begun.what.verb == "promote" else None
+
+
 def held(entries: Sequence[Entry]) -> Entry | None:
     """The hold that nobody has lifted."""
     last = next((each for each in reversed(entries) if isinstance(each.what, Hold | Lift)), None)

@@ -16,7 +16,23 @@ from infra.errors import BadInput, CouldNotRun
 from infra.release import canonical, record
 from infra.release.entry import Hold, Lift, Ref, Verdict, What
 from infra.release.record import Tampered
-from tests.release.place import ONE, START, STORY, TWO, add, begun, commit, ended, entry, git, key, line, repository
+from tests.release.place import (
+    ONE,
+    START,
+    STORY,
+    THREE,
+    TWO,
+    add,
+    begun,
+    commit,
+    ended,
+    entry,
+    git,
+    key,
+    line,
+    placed,
+    repository,
+)
 
 DEV = "releases/record/dev"
 HOUR = timedelta(hours=1)
@@ -436,3 +452,28 @@ def test_a_broken_record_is_not_added_to(story: Path) -> None:
     with pytest.raises(Tampered, match=r"000003\.json: missing; see `kiban audit verify dev`") as refused:
         record.append(story, entry(Hold(reason="a"), timedelta(days=9)))
     assert [item["number"] for item in refused.value.items] == [3]
+
+
+def test_what_is_gone_back_to_was_verified_and_not_taken_back() -> None:
+    """Not to what failed, nor to what people have taken back since it was verified."""
+    first = placed(begun(ONE), ended(1, ONE))
+    assert record.good(first, ONE) is None
+    both = placed(begun(ONE), ended(1, ONE), begun(TWO, ONE), ended(3, TWO))
+    assert record.good(both, TWO) == ONE
+    back = (begun(ONE, None, verb="rollback", because=3), ended(5, ONE))
+    story = placed(begun(ONE), ended(1, ONE), begun(TWO, ONE), ended(3, TWO), *back)
+    assert record.good(story, ONE) is None
+    assert record.good(placed(*(each.what for each in story), begun(THREE, ONE), ended(7, THREE)), THREE) == ONE
+
+
+def test_a_promotion_that_failed_asks_for_a_rollback_until_one_began() -> None:
+    """A rollback that failed asks for nothing."""
+    failed = (begun(ONE), ended(1, ONE), begun(TWO, ONE), ended(3, None, "failed"))
+    found = record.unanswered(placed(*failed))
+    assert found
+    assert found.number == 3
+    back = (begun(ONE, None, verb="rollback", because=3), ended(5, None, "failed"))
+    assert record.unanswered(placed(*failed, back[0])) is None
+    assert record.unanswered(placed(*failed, *back)) is None
+    assert record.unanswered(placed(begun(ONE), ended(1, ONE))) is None
+    assert record.unanswered(()) is None
