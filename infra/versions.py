@@ -25,6 +25,8 @@ _FOREIGN = ("KIBAN_CLUSTER", "KIBAN_SHELL", "PULUMI_", "KUBECONFIG", "KUBECACHED
 _PROGRAM = ("charts", "components", "infra", "pipelines", "stacks")
 """Where a file that the commit has not would be part of the program."""
 _TAIL = 5
+AGREED = ("releases", "stacks/ladder.yaml", "stacks/signers")
+"""No part of a version: what was released and recorded, how it climbs, and who has a say."""
 _KEPT = 6
 """How many versions the cache keeps, the last used ones: each has a virtual environment, some 200 MB."""
 
@@ -99,9 +101,9 @@ def _refuse_changed(root: Path, unpacked: Path, commit: str) -> None:
         )
 
 
-def changes(root: Path, *patterns: str) -> list[str]:
-    """The files of the working tree that are not as in HEAD. patterns: git's pathspecs; none: all files."""
-    said = git(root, "status", "--porcelain", "--", *patterns)
+def changes(root: Path) -> list[str]:
+    """The files of the working tree that are not as in HEAD, but for those of AGREED."""
+    said = git(root, "status", "--porcelain", "--", *(f":(exclude){each}" for each in AGREED))
     if said is None:
         raise CouldNotRun(f"{root}: git cannot say what is not committed; accepted: a clone with a working tree")
     return [line[3:] for line in said.splitlines()]

@@ -20,8 +20,6 @@ from infra.versions import Say, Version
 
 SCHEMA = "kiban/release/v1"
 FOLDER, SIGNERS = "releases", "stacks/signers"
-_AGREED = (FOLDER, "stacks/ladder.yaml", SIGNERS)
-"""No part of a release: what was released, how it climbs and who has a say."""
 VERB = ("release", "contents")
 """The words by which a version tells its contents."""
 _TOLD_BY = "infra/release/contents.py"
@@ -96,7 +94,7 @@ def cut(root: Path, ref: str, say: Say) -> Release:
     Raises BadInput for a ref that is no commit of Kiban's, for one that is older than releases, and while the working
     tree has changes; RunFailed where the release's file was changed.
     """
-    if changed := versions.changes(root, *(f":(exclude){each}" for each in _AGREED)):
+    if changed := versions.changes(root):
         raise BadInput(
             f"release cut {ref}: the working tree has {len(changed)} uncommitted changes that would not be in the "
             f"release ({versions.few(changed)}); accepted: commit or stash them"

@@ -105,7 +105,10 @@ def test_a_ref_that_cannot_be_used_is_refused(ref: str, environment: str, words:
 
 
 def test_changes_that_a_ref_has_not_are_refused(repository: Path) -> None:
-    """Who gives `--to REF` and has changes would think that they were rehearsed."""
+    """Who gives `--to REF` and has changes would think that they were rehearsed; records are no part of it."""
+    (repository / "releases").mkdir()
+    (repository / "releases" / "r1.json").touch()
+    (repository / "stacks" / "ladder.yaml").touch()
     places.refuse_changes("v1")
     (repository / "stacks" / "prod.py").write_text("two\n")
     (repository / "new").touch()
