@@ -72,9 +72,12 @@ def at(root: Path, ref: str, say: Say) -> Version:
         with cache.claimed(target, f"versions/{named[:12]}", say) as scratch:
             if not target.exists():
                 made = scratch / "sources"
-                archive = subprocess.Popen(["git", "archive", named], cwd=root, stdout=subprocess.PIPE)  # noqa: S607
-                with archive, tarfile.open(fileobj=archive.stdout, mode="r|") as files:
-                    files.extractall(made, filter="data")
+                words = ["git", "archive", named]
+                with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE) as archive:
+                    with tarfile.open(fileobj=archive.stdout, mode="r|") as files:
+                        files.extractall(made, filter="data")
+                    if archive.stdout:
+                        archive.stdout.read()  # what pads the end: git would die of nobody reading it
                 if archive.returncode:
                     raise CouldNotRun(f"git archive {named}: exit status {archive.returncode}")
                 cache.place(made, target)
