@@ -100,6 +100,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         clone.run("cluster", "down", cluster["cluster"], expect=None)
 
 
+@pytest.mark.full
 def test_every_command_does_what_the_text_says(reader: Reader, record: Record) -> None:
     """From the clone to the third environment, and nothing is left of it."""
     began = time.monotonic()
