@@ -30,6 +30,11 @@ class KubeconfigCluster:
 
 
 Cluster = EmbeddedCluster | KubeconfigCluster
+RENAMED: dict[str, str] = {}
+"""Fields of an environment's values that are called otherwise now, or are gone: `Class.field` to what to write instead.
+
+A field that a release had is never just taken away: tests/stacks/values.txt has them all.
+"""
 
 
 @dc.dataclass(frozen=True, kw_only=True)

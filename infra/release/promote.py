@@ -255,12 +255,13 @@ class Promoter:
         return facts.gathered(self._root, self._rung, release, _now(), drift=told, bypasses=bypasses)
 
     def _let_in(self, review: Review, request: Request) -> Plan:
-        """The plan, where no gate keeps the release out. Raises RunFailed where one does."""
+        """The plan, where every gate is open. Raises RunFailed where one is shut, BadInput where a rung is skipped."""
         for name, reason in request.bypasses.items():
             self._say(f"{self._name}: BYPASS of gate {name}, which is recorded: {reason}")
         if review.plan is None:
             told = "; ".join(f"{each.gate}: {each.says}" for each in review.failed)
-            raise RunFailed(
+            skipped = any(each.gate == "below" for each in review.failed)
+            raise (BadInput if skipped else RunFailed)(
                 f"{review.release.id} does not come into {self._name}: {told}; nothing was changed",
                 items=review.items(),
             )

@@ -60,7 +60,8 @@ def promote(
 ) -> Report:
     """Bring a release into an environment, through its gates; back to the last good one where it does not do well.
 
-    A promotion that was cut off goes on. Status 1 where a gate keeps the release out, or where it was taken back.
+    A promotion that was cut off goes on. Status 1 where a gate keeps the release out, or where it was taken back;
+    2 where it has skipped a rung.
     """
     from infra.release.promote import Promoter, Request
 
