@@ -12,9 +12,7 @@ from infra.console import say
 from infra.errors import BadInput, RunFailed
 from infra.release import audit_commands, commands, drift_commands, promote_commands
 from infra.report import Report
-from infra.verbs import ENVIRONMENT, ON, verb
-
-_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
+from infra.verbs import ENVIRONMENT, FILE, ON, verb
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,7 +34,7 @@ for _group in (commands, promote_commands, audit_commands, drift_commands):
 @ON
 @click.option("--kind", is_flag=True, help="On a kind cluster of the environment's name, made where there is none.")
 @click.option("--force", is_flag=True, help="Take fields back that another field manager has set.")
-@click.option("--plan", metavar="FILE", type=_FILE, help="Do what this plan of `preview` says, and nothing else.")
+@click.option("--plan", metavar="FILE", type=FILE, help="Do what this plan of `preview` says, and nothing else.")
 def up(environment: str, on: str | None, *, kind: bool, force: bool, plan: Path | None) -> Report:
     """Bring an environment up: its cluster where that is embedded, then the platform on it."""
     from infra import engine, stage, status
@@ -50,7 +48,7 @@ def up(environment: str, on: str | None, *, kind: bool, force: bool, plan: Path 
 @verb(main, "preview", "change resource properties |", "done changes seconds")
 @ENVIRONMENT
 @ON
-@click.option("--save-plan", "plan", metavar="FILE", type=_FILE, help="Keep the plan for `up --plan FILE`.")
+@click.option("--save-plan", "plan", metavar="FILE", type=FILE, help="Keep the plan for `up --plan FILE`.")
 def preview(environment: str, on: str | None, plan: Path | None) -> Report:
     """Say what `up` would change, and change nothing."""
     from infra import engine, target
@@ -125,7 +123,7 @@ def env(environment: str, on: str | None) -> Report:
 )
 @click.argument("environment", metavar="[ENV]", required=False)
 @ON
-@click.option("--web", metavar="FILE", type=_FILE, help="Without ENV: write it as a page that needs no server.")
+@click.option("--web", metavar="FILE", type=FILE, help="Without ENV: write it as a page that needs no server.")
 def status_verb(environment: str | None, on: str | None, web: Path | None) -> Report:
     """Say what runs where and what is next; of ENV, what its nodes hold and why a pod waits, fails or was refused."""
     if environment is None:
@@ -150,19 +148,18 @@ def status_verb(environment: str | None, on: str | None, web: Path | None) -> Re
 
 
 def _standings(web: Path | None) -> Report:
-    import datetime as dt
-
     import stacks
     from infra import paths
     from infra.release import view
+    from infra.release.entry import now
 
-    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    found = view.standings(paths.ROOT, stacks.names(), now)
+    at = now()
+    found = view.standings(paths.ROOT, stacks.names(), at)
     if web:
         from infra.release import canonical
         from infra.release import web as pages
 
-        canonical.put(web, pages.page(paths.ROOT, found, now).encode())
+        canonical.put(web, pages.page(paths.ROOT, found, at).encode())
         say(f"status: written to {web}")
     return Report(items=[each.as_item() for each in found])
 

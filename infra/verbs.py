@@ -4,6 +4,7 @@ import functools
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from infra import console, paths
 from infra.errors import Interrupted, KibanError
 from infra.report import Report, emit
 
+FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 ENVIRONMENT = click.argument("environment", metavar="ENV")
 ON = click.option("--on", metavar="CLUSTER", help="Run on this embedded or kind cluster, with a state of its own.")
 

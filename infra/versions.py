@@ -25,7 +25,8 @@ _FOREIGN = ("KIBAN_CLUSTER", "KIBAN_SHELL", "PULUMI_", "KUBECONFIG", "KUBECACHED
 _PROGRAM = ("charts", "components", "infra", "pipelines", "stacks")
 """Where a file that the commit has not would be part of the program."""
 _TAIL = 5
-AGREED = ("releases", "stacks/ladder.yaml", "stacks/signers")
+RELEASES, LADDER, SIGNERS = "releases", "stacks/ladder.yaml", "stacks/signers"
+AGREED = (RELEASES, LADDER, SIGNERS)
 """No part of a version: what was released and recorded, how it climbs, and who has a say."""
 _KEPT = 6
 """How many versions the cache keeps, the last used ones: each has a virtual environment, some 200 MB."""

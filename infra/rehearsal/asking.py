@@ -16,6 +16,9 @@ from infra.rehearsal.snapshot import Object, Snapshot
 
 SECONDS = 30.0
 QUEUE = "kueue.x-k8s.io/queue-name"
+SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+"""What Pod Security's `restricted` asks of a pod and of its containers."""
 _MARK = "rehearsal.kiban.dev/asks"
 """Label of a Job and its pod: the flavor that it asks for."""
 _JOBS = "/apis/batch/v1"
@@ -121,7 +124,7 @@ def job(part: Part) -> Object:
         "restartPolicy": "Never",
         "nodeSelector": {POOL: part.pool} if part.pool else {},
         "tolerations": [{"key": key, "operator": "Exists"} for key in ("nvidia.com/gpu", "kiban.dev/spot")],
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": SECURITY,
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
     }

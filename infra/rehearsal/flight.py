@@ -17,7 +17,7 @@ from infra.clusters.embedded.api import Api, Refused
 from infra.errors import KibanError
 from infra.metadata import Metadata
 from infra.rehearsal import asking
-from infra.rehearsal.asking import Part
+from infra.rehearsal.asking import CONTAINER, SECURITY, Part
 from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
 from infra.rehearsal.places import CLUSTER
 from infra.rehearsal.snapshot import Object, Snapshot
@@ -31,8 +31,6 @@ _RUN_SECONDS = 240
 _ENDED_WITHIN = 60.0
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
-_SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-_CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
 _SERVER = """
     import http.server
@@ -273,13 +271,13 @@ def model(namespace: str) -> Object:
         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 2},
         "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
         "resources": _SMALL,
-        "securityContext": _CONTAINER,
+        "securityContext": CONTAINER,
     }
     predictor = {
         "minReplicas": 2,
         "maxReplicas": 2,
         "automountServiceAccountToken": False,
-        "securityContext": _SECURITY,
+        "securityContext": SECURITY,
         "containers": [server],
     }
     return {
@@ -297,7 +295,7 @@ def caller(namespace: str) -> Object:
         "image": CLIENT_IMAGE,
         "command": ["python3", "-c", textwrap.dedent(_CALLER).replace("MODEL", "rehearsal")],
         "resources": _SMALL,
-        "securityContext": _CONTAINER,
+        "securityContext": CONTAINER,
     }
     return {
         "apiVersion": "v1",
@@ -309,7 +307,7 @@ def caller(namespace: str) -> Object:
         },
         "spec": {
             "automountServiceAccountToken": False,
-            "securityContext": _SECURITY,
+            "securityContext": SECURITY,
             "containers": [container],
         },
     }

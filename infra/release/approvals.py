@@ -16,9 +16,9 @@ from infra.release import canonical, git, signatures
 from infra.release.entry import read_time, written
 from infra.release.ladder import Approvals, principals
 from infra.release.releases import Release
+from infra.versions import SIGNERS
 
 SCHEMA = "kiban/approval/v1"
-SIGNERS = "stacks/signers"
 _FOLDER = "releases/approvals"
 _CO_AUTHOR = re.compile(r"<([^<>]+)>\s*$")
 

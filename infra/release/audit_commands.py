@@ -1,6 +1,5 @@
 """`kiban audit`, `approve`, `hold`, `lift`: their words, options and results; what they do is in the modules beside."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +62,14 @@ def show(environment: str) -> Report:
 def approve(release: str, environment: str, key: str) -> Report:
     """Sign that a release may go to an environment, as the person that git's user.email names."""
     from infra.release import approvals, record, releases
+    from infra.release.entry import now
 
     rule = _rung(environment).gates.approvals
     if rule is None:
         raise BadInput(f"{environment}: it asks for no approvals; accepted: a rung with the gate `approvals`")
     found = releases.read(paths.ROOT, release)
     who = record.by(paths.ROOT).email
-    file = approvals.approve(paths.ROOT, found, environment, rule, key=Path(key).expanduser(), principal=who, at=_now())
+    file = approvals.approve(paths.ROOT, found, environment, rule, key=Path(key).expanduser(), principal=who, at=now())
     say(f"approved; commit {file.relative_to(paths.ROOT)} and its .sig")
     return Report(items=[{"approval": str(file.relative_to(paths.ROOT)), "release": found.id, "by": who}])
 
@@ -98,12 +98,12 @@ def lift(environment: str, reason: str, key: str | None) -> Report:
 
 def _recorded(environment: str, kind: "type[Hold | Lift]", reason: str, key: str | None) -> Report:
     from infra.release import record
-    from infra.release.entry import Entry
+    from infra.release.entry import Entry, now
 
     _rung(environment)
     if not reason.strip():
         raise BadInput("--reason is empty; accepted: a text, which is recorded")
-    entry = Entry(environment=environment, at=_now(), by=record.by(paths.ROOT), what=kind(reason=reason))
+    entry = Entry(environment=environment, at=now(), by=record.by(paths.ROOT), what=kind(reason=reason))
     made = record.append(paths.ROOT, entry, Path(key).expanduser() if key else None)
     say(f"recorded; commit {record.file(paths.ROOT, environment, made.number).relative_to(paths.ROOT)}")
     return Report(items=[_item(made)])
@@ -130,13 +130,4 @@ def _rung(environment: str) -> "Rung":
     import stacks
     from infra.release import ladder
 
-    found = ladder.load(paths.ROOT / "stacks" / "ladder.yaml", stacks.names())
-    rung = found.rung(environment)
-    if rung is None:
-        names = ", ".join(each.environment for each in found.rungs)
-        raise BadInput(f"{environment}: it is on no rung of stacks/ladder.yaml; accepted: {names}")
-    return rung
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
+    return ladder.rung_of(paths.ROOT, environment, stacks.names())

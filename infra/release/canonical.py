@@ -4,10 +4,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""A digest as all documents have it."""
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -61,8 +65,13 @@ def put(file: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(scratch).unlink()
         raise
-    folder = os.open(file.parent, os.O_RDONLY)
+    synced(file.parent)
+
+
+def synced(folder: Path) -> None:
+    """Have a folder's names on the disk: of files that were made in it, or renamed."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -17,7 +17,6 @@ Gated = Literal["passed", "failed", "bypassed", "off"]
 Outcome = Literal["verified", "rolled-back", "failed", "interrupted"]
 Evidence = Literal["executed", "simulated", "not-tested"]
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _RELEASE = re.compile(r"r\d{8}-[0-9a-f]{12}")
 
 
@@ -223,6 +222,11 @@ def parse(document: Mapping[str, Any]) -> Entry:
     return entry
 
 
+def now() -> datetime:
+    """This moment as records have it: UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 def written(at: datetime) -> str:
     """A time as records and approvals have it: RFC 3339, UTC, whole seconds."""
     return at.astimezone(UTC).strftime(_TIME)
@@ -308,7 +312,7 @@ def _text(name: str, value: object) -> str:
 
 
 def _digest(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+    if not isinstance(value, str) or not canonical.SHA256.fullmatch(value):
         raise ValueError(f"{name}={value!r}; accepted: SHA-256, 64 hexadecimal digits")
 
 

@@ -11,8 +11,6 @@ from infra.release.ladder import Rung
 from infra.release.releases import Release
 from infra.release.signatures import BadSignature
 
-LADDER = "stacks/ladder.yaml"
-
 
 def gathered(
     root: Path,

@@ -9,7 +9,7 @@ from infra.errors import BadInput
 from infra.kubectl import Kubectl
 from infra.release import ladder, marker
 from infra.release.contents import applied_in
-from infra.release.facts import LADDER
+from infra.versions import LADDER
 from stacks._schema import EmbeddedCluster, Environment
 
 

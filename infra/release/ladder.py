@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from infra.errors import BadInput
+from infra.versions import LADDER
 
 GATES = ("signed", "age", "below", "soak", "rehearsed", "drift", "approvals", "freeze", "hold")
 """Every gate, in the order in which they are judged: first what cannot change, last what passes by waiting."""
@@ -130,6 +131,15 @@ def load(file: Path, environments: Collection[str]) -> Ladder:
             raise read.error(node, f"{rung.environment} for the second time; accepted: once")
         rungs[rung.environment] = node, rung
     return Ladder(rungs=tuple(_ordered(read, rungs)))
+
+
+def rung_of(root: Path, environment: str, environments: Collection[str]) -> Rung:
+    """The environment's rung in a repository. Raises BadInput where it has none, and as `load` does."""
+    found = load(root / LADDER, environments)
+    if rung := found.rung(environment):
+        return rung
+    names = ", ".join(each.environment for each in found.rungs)
+    raise BadInput(f"{environment}: it is on no rung of {LADDER}; accepted: {names}")
 
 
 def principals(signers: Path) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ program has to be from then on, and the last entry that it has seen: a checkout 
 import contextlib
 import dataclasses as dc
 import datetime as dt
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,40 +15,18 @@ import stacks
 from infra import paths, target, versions
 from infra.errors import BadInput, CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
-from infra.release import canonical, drift, facts, gates, ladder, marker, record, releases, running, verification
+from infra.release import canonical, drift, facts, gates, ladder, marker, plans, record, releases, running, verification
 from infra.release.contents import applied
-from infra.release.entry import Begun, Check, Ended, Entry, Ref, Verdict
-from infra.release.facts import LADDER
+from infra.release.entry import Begun, Check, Ended, Entry, Ref, Verdict, now
 from infra.release.marker import Marker
+from infra.release.plans import Plan
 from infra.release.releases import Release
 from infra.target import Target
-from infra.versions import Version
+from infra.versions import LADDER, Version
 
 Say = Callable[[str], None]
 _AHEAD = dt.timedelta(seconds=60)
-_STATEFUL = ("PersistentVolumeClaim", "StatefulSet", "PersistentVolume", "CustomResourceDefinition", "Namespace")
-_LOST = {"replaced", "deleted"}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REFUSED, _NOT_RUN = BadInput.exit_status, CouldNotRun.exit_status
-
-
-@dc.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What an `up` of a release would do. changes: as `preview` tells them; counts: by what is done."""
-
-    file: Path
-    digest: str
-    changes: tuple[Mapping[str, Any], ...]
-    counts: Mapping[str, int]
-
-    @property
-    def permanent(self) -> tuple[str, ...]:
-        """What of it does not come back with a rollback, by name."""
-        return tuple(
-            f"{each['resource']} is {each['change']}: what it holds does not come back with a rollback"
-            for each in self.changes
-            if each["change"] in _LOST and str(each["resource"]).startswith(_STATEFUL)
-        )
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -111,11 +87,7 @@ class Promoter:
 
     def __init__(self, root: Path, environment: str, on: str | None, say: Say) -> None:
         self._root, self._name, self._on, self._say = root, environment, on, say
-        found = ladder.load(root / LADDER, stacks.names())
-        if (rung := found.rung(environment)) is None:
-            names = ", ".join(each.environment for each in found.rungs)
-            raise BadInput(f"{environment}: it is on no rung of {LADDER}; accepted: {names}")
-        self._rung = rung
+        self._rung = ladder.rung_of(root, environment, stacks.names())
         self._where: Target = target.resolve(environment, on)
         self._kubectl = Kubectl(self._where.cluster.kubeconfig, self._where.cluster.context)
 
@@ -184,7 +156,7 @@ class Promoter:
     def _true(self, name: str) -> Release:
         """The release of that name, if it is what its commit is."""
         release = releases.read(self._root, name)
-        findings = releases.verify(self._root, release.id, self._say, at=_now())
+        findings = releases.verify(self._root, release.id, self._say, at=now())
         wrong = [f"{each.what}: {each.message}" for each in findings if each.what != "signature"]
         if wrong:
             raise RunFailed(
@@ -245,14 +217,16 @@ class Promoter:
         )
 
     def _facts(self, release: Release, bypasses: Mapping[str, str]) -> gates.Facts:
-        ran = record.runs(record.read(self._root, self._name))
+        rungs = (self._name, self._rung.after)
+        records = {each: record.read(self._root, each) for each in rungs if each}
+        ran = record.runs(records[self._name])
         told = None
         if self._rung.gates.undrifted and ran:
             try:
                 told = [str(each) for each in drift.find(self._where)]
             except CouldNotRun as error:  # the state has nothing: of another cluster, say
                 told = [str(error)]
-        return facts.gathered(self._root, self._rung, release, _now(), drift=told, bypasses=bypasses)
+        return facts.gathered(self._root, self._rung, release, now(), drift=told, bypasses=bypasses, records=records)
 
     def _let_in(self, review: Review, request: Request) -> Plan:
         """The plan, where every gate is open. Raises RunFailed where one is shut, BadInput where a rung is skipped."""
@@ -314,7 +288,7 @@ class Promoter:
         self._say(
             f"{self._name}: the {what.verb} of entry {opened.number} was cut off; going on with {what.release.id}"
         )
-        release = self._true(what.release.id)
+        release = asked if asked and asked.ref == what.release else self._true(what.release.id)
         marker.write(self._kubectl, self._marker(release, entries))
         plan = self._plan(self._version(release), self._folder() / "plan.json", None)
         if what.verb == "promote":
@@ -331,20 +305,18 @@ class Promoter:
             raise CouldNotRun(str(document.get("error")))
         if status:
             return (Check(check="up", outcome="failed", evidence="executed", says=str(document["error"])),)
-        planned = {_key(each) for each in plan.changes}
-        beyond = [each for each in document["items"] if "change" in each and _key(each) not in planned]
-        if beyond:
+        if beyond := plan.lacks(document["items"]):
             names = ", ".join(f"{each['resource']} {each['change']}" for each in beyond)
             return (Check(check="plan", outcome="failed", evidence="executed", says=f"not planned: {names}"),)
-        done = f"changed as planned: {len(planned)}" if planned else "nothing was to be changed"
+        done = f"changed as planned: {len(plan.changes)}" if plan.changes else "nothing was to be changed"
         up = Check(check="up", outcome="passed", evidence="executed", says=done)
         looked = verification.verify(self._where, before, self._rung.watch.total_seconds(), self._say)
-        return (up, *(Check(**dc.asdict(each)) for each in looked))
+        return (up, *looked)
 
     def _plan(self, version: Version, file: Path, given: tuple[Path, str] | None) -> Plan:
         """The plan of a version, kept in a file; or one that was kept and reviewed before."""
         if given:
-            return _reviewed(*given)
+            return plans.reviewed(*given)
         configuration = f"stacks/Pulumi.{self._name}.yaml"
         if self._where.folder is None and not (version.root / configuration).exists():
             raise BadInput(
@@ -356,9 +328,7 @@ class Promoter:
         if status:
             refused = BadInput if status == _REFUSED else CouldNotRun
             raise refused(f"{version.title}: cannot be planned: {document.get('error')}; nothing was changed")
-        items = document["items"]
-        canonical.write(_told(file), {"items": items})
-        return _made(file, items)
+        return plans.kept(file, document["items"])
 
     def _different(self, version: Version) -> list[dict[str, Any]]:
         if self._rung.after is None:
@@ -392,7 +362,7 @@ class Promoter:
 
     def _recorded(self, what: Begun | Ended) -> Entry:
         self._still()
-        entry = Entry(environment=self._name, at=_now(), by=record.by(self._root), what=what)
+        entry = Entry(environment=self._name, at=now(), by=record.by(self._root), what=what)
         return record.append(self._root, entry)
 
     def _marker(self, release: Release, entries: Sequence[Entry]) -> Marker:
@@ -402,42 +372,6 @@ class Promoter:
             number=len(entries),
             head=record.head(entries),
         )
-
-
-def _reviewed(file: Path, digest: str) -> Plan:
-    """A plan that a dry run has kept. Raises RunFailed where it is another than was reviewed."""
-    if not _SHA256.fullmatch(digest):
-        raise BadInput(f"--reviewed {digest}; accepted: the 64 digits that `promote --dry-run` has said of the plan")
-    try:
-        found = canonical.file_digest(file)
-        items = canonical.decode(_told(file).read_bytes())["items"]
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"--plan {file}: {error}; accepted: what `promote --dry-run --save-plan FILE` has kept"
-        ) from None
-    if found != digest:
-        raise RunFailed(
-            f"{file} is not the plan that was reviewed ({digest[:12]}…): it is {found[:12]}…; nothing was changed"
-        )
-    return _made(file, items)
-
-
-def _made(file: Path, items: Sequence[Mapping[str, Any]]) -> Plan:
-    return Plan(
-        file=file,
-        digest=canonical.file_digest(file),
-        changes=tuple(each for each in items if "change" in each),
-        counts=next((each["changes"] for each in items if "done" in each), {}),
-    )
-
-
-def _told(plan: Path) -> Path:
-    """What `preview` told, beside the plan."""
-    return plan.with_name(f"{plan.name}.changes")
-
-
-def _key(change: Mapping[str, Any]) -> str:
-    return json.dumps([change["change"], change["resource"]])
 
 
 def _begun(entry: Entry) -> Begun:
@@ -461,7 +395,3 @@ def _refuse_ahead(where: Target, ahead: dt.timedelta) -> None:
 
 def _silent(_: str) -> None:
     """Say nothing."""
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)

@@ -10,7 +10,7 @@ from infra import paths
 from infra.console import say
 from infra.errors import BadInput
 from infra.report import Report
-from infra.verbs import ENVIRONMENT, ON, verb
+from infra.verbs import ENVIRONMENT, FILE, ON, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 VERBS = click.Group()
 """What the command line takes over from here."""
-_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 
 
 @verb(
@@ -39,8 +38,8 @@ _FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 @ENVIRONMENT
 @ON
 @click.option("--dry-run", is_flag=True, help="Say what each gate says and what would change; change nothing.")
-@click.option("--save-plan", metavar="FILE", type=_FILE, help="With --dry-run: keep the plan for review.")
-@click.option("--plan", metavar="FILE", type=_FILE, help="Apply this plan, which was reviewed.")
+@click.option("--save-plan", metavar="FILE", type=FILE, help="With --dry-run: keep the plan for review.")
+@click.option("--plan", metavar="FILE", type=FILE, help="Apply this plan, which was reviewed.")
 @click.option("--reviewed", metavar="SHA256", help="With --plan: what the review said that it is.")
 @click.option("--bypass", "gates", multiple=True, metavar="GATE", help="Let the release past a gate; it is recorded.")
 @click.option("--reason", metavar="TEXT", default="", help="Why a gate is bypassed.")

@@ -17,6 +17,7 @@ from pathlib import Path
 from infra.errors import BadInput, CouldNotRun, RunFailed
 from infra.release import canonical, git, signatures
 from infra.release.entry import SCHEMA, Begun, By, Ended, Entry, Hold, Lift, Ref, Verdict, parse, written
+from infra.versions import SIGNERS
 
 _FOLDER = "releases/record"
 _NAME = re.compile(r"(\d{6})\.json(\.sig)?")
@@ -289,16 +290,8 @@ def _written(root: Path, entry: Entry, key: Path | None) -> bool:
         scratch.unlink()
         if signature:
             signature.unlink(missing_ok=True)
-    _synced(target.parent)
+    canonical.synced(target.parent)
     return True
-
-
-def _synced(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _signatures(root: Path, environment: str, entries: Iterable[Entry]) -> list[Finding]:
@@ -307,7 +300,7 @@ def _signatures(root: Path, environment: str, entries: Iterable[Entry]) -> list[
         signed = file(root, environment, entry.number)
         if signatures.signature_of(signed).exists():
             try:
-                signatures.signer(signed, root / "stacks" / "signers", signatures.RECORD, entry.at)
+                signatures.signer(signed, root / SIGNERS, signatures.RECORD, entry.at)
             except signatures.BadSignature as error:
                 found.add(entry.number, f"its signature does not count: {error}")
     return found.findings

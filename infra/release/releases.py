@@ -16,15 +16,13 @@ from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.release import canonical, signatures
 from infra.release.entry import Ref
 from infra.release.signatures import BadSignature
-from infra.versions import Say, Version
+from infra.versions import RELEASES, SIGNERS, Say, Version
 
 SCHEMA = "kiban/release/v1"
-FOLDER, SIGNERS = "releases", "stacks/signers"
 VERB = ("release", "contents")
 """The words by which a version tells its contents."""
 _TOLD_BY = "infra/release/contents.py"
 _ID = re.compile(r"r\d{8}-[0-9a-f]{12}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -55,7 +53,7 @@ class Release:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What one of two contents has otherwise. kind: of contents.KINDS. was, now: None where it is not there."""
+    """What one of two contents has otherwise. kind: `charts`, `images` … was, now: None where it is not there."""
 
     kind: str
     name: str
@@ -107,18 +105,18 @@ def cut(root: Path, ref: str, say: Say) -> Release:
     elif there.read_bytes() == canonical.encode(release.document):
         say(f"release {release.id}: was cut before, and is the same")
     else:
-        raise RunFailed(f"{FOLDER}/{there.name} is not what {release.commit[:12]} gives; remove it and cut again")
+        raise RunFailed(f"{RELEASES}/{there.name} is not what {release.commit[:12]} gives; remove it and cut again")
     return release
 
 
 def file(root: Path, release_id: str) -> Path:
     """Where a release is."""
-    return root / FOLDER / f"{release_id}.json"
+    return root / RELEASES / f"{release_id}.json"
 
 
 def ids(root: Path) -> tuple[str, ...]:
     """The names of all releases, by the days of their commits, oldest first."""
-    return tuple(sorted(path.stem for path in (root / FOLDER).glob("r*.json") if _ID.fullmatch(path.stem)))
+    return tuple(sorted(path.stem for path in (root / RELEASES).glob("r*.json") if _ID.fullmatch(path.stem)))
 
 
 def find(root: Path, name: str) -> str:
@@ -139,7 +137,7 @@ def read(root: Path, name: str) -> Release:
     try:
         return _decoded(found, file(root, found).read_bytes())
     except ValueError as error:
-        raise RunFailed(f"{FOLDER}/{found}.json: {error}") from None
+        raise RunFailed(f"{RELEASES}/{found}.json: {error}") from None
 
 
 def known(root: Path) -> tuple[Release, ...]:
@@ -275,7 +273,7 @@ def _short(value: object, *, beside: object = None) -> str:
     match value:
         case None:
             return "none"
-        case str() if _SHA256.fullmatch(value):
+        case str() if canonical.SHA256.fullmatch(value):
             return value[:12]
         case Mapping():
             other = beside if isinstance(beside, Mapping) else {}

@@ -4,12 +4,11 @@ Works on every cluster that kubectl reaches; changes nothing that stays.
 """
 
 import contextlib
-import dataclasses as dc
 import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from components._labels import ENVIRONMENT, TEAM
@@ -20,31 +19,21 @@ from infra import target
 from infra.errors import RunFailed
 from infra.kubectl import Kubectl, Object
 from infra.rehearsal import snapshot
+from infra.rehearsal.asking import CONTAINER, QUEUE, SECURITY
+from infra.release.entry import Check, Evidence
 from infra.target import Target
 from stacks._schema import EmbeddedCluster
 
 Say = Callable[[str], None]
-Evidence = Literal["executed", "simulated", "not-tested"]
 _EVERY = 1.0
 _SETTLED_WITHIN = 120.0
 _SMOKED_WITHIN = 120.0
 _TOLD = 5
 """How many of the things that are wrong a check names."""
 _MARK = "promotion.kiban.dev/smoke"
-_QUEUE = "kueue.x-k8s.io/queue-name"
 _SERVICES = "inferenceservices.serving.kserve.io"
 _QUEUES = "clusterqueues.kueue.x-k8s.io"
 _ALERTS = 'count by (alertname, namespace, severity) (ALERTS{alertstate="firing",severity=~"critical|warning"})'
-
-
-@dc.dataclass(frozen=True, kw_only=True)
-class Checked:
-    """One check of an environment. says: what was seen, in one line."""
-
-    check: str
-    outcome: Literal["passed", "failed", "not-tested"]
-    evidence: Evidence
-    says: str
 
 
 def alerts(where: Target) -> frozenset[str] | None:
@@ -54,10 +43,10 @@ def alerts(where: Target) -> frozenset[str] | None:
     return _alerts(_kubectl(where))
 
 
-def verify(where: Target, before: Collection[str] | None, window: float, say: Say) -> tuple[Checked, ...]:
+def verify(where: Target, before: Collection[str] | None, window: float, say: Say) -> tuple[Check, ...]:
     """Look at everything. before: the alerts that fired before the change. window: seconds without a new one."""
     kubectl = _kubectl(where)
-    checks: tuple[Callable[[], Checked], ...] = (
+    checks: tuple[Callable[[], Check], ...] = (
         lambda: _components(where, kubectl),
         lambda: _conditions(where, kubectl, "models", _SERVICES, "Ready"),
         lambda: _conditions(where, kubectl, "queues", _QUEUES, "Active"),
@@ -82,19 +71,19 @@ def _evidence(where: Target) -> Evidence:
     return "executed"
 
 
-def _judged(check: str, evidence: Evidence, seen: str, wrong: Collection[str]) -> Checked:
+def _judged(check: str, evidence: Evidence, seen: str, wrong: Collection[str]) -> Check:
     if not wrong:
-        return Checked(check=check, outcome="passed", evidence=evidence, says=seen)
+        return Check(check=check, outcome="passed", evidence=evidence, says=seen)
     told = [" ".join(each.split()) for each in sorted(wrong)]
     more = [f"{len(told) - _TOLD} more"] if len(told) > _TOLD else []
-    return Checked(check=check, outcome="failed", evidence=evidence, says="; ".join([*told[:_TOLD], *more]))
+    return Check(check=check, outcome="failed", evidence=evidence, says="; ".join([*told[:_TOLD], *more]))
 
 
-def _none(check: str, why: str = "there are none") -> Checked:
-    return Checked(check=check, outcome="not-tested", evidence="not-tested", says=why)
+def _none(check: str, why: str = "there are none") -> Check:
+    return Check(check=check, outcome="not-tested", evidence="not-tested", says=why)
 
 
-def _components(where: Target, kubectl: Kubectl) -> Checked:
+def _components(where: Target, kubectl: Kubectl) -> Check:
     owners: list[Object] = []
     spaces = kubectl.get("namespaces", selector=f"{_own(where)},!{TEAM}")
     names = {each["metadata"]["name"] for each in spaces}
@@ -119,7 +108,7 @@ def _is_own(where: Target, each: Object) -> bool:
     return bool(each["metadata"].get("labels", {}).get(ENVIRONMENT) == where.environment.name)
 
 
-def _conditions(where: Target, kubectl: Kubectl, check: str, kind: str, condition: str) -> Checked:
+def _conditions(where: Target, kubectl: Kubectl, check: str, kind: str, condition: str) -> Check:
     """Whether each object of a kind has a condition. There may be no such kind."""
     found: list[Object] = []
 
@@ -141,7 +130,7 @@ def _lacks(each: Object, condition: str) -> str:
     return "" if told["status"] == "True" else str(told.get("message") or told.get("reason") or f"not {condition}")
 
 
-def _smoke(where: Target, kubectl: Kubectl) -> Checked:
+def _smoke(where: Target, kubectl: Kubectl) -> Check:
     """A Job in each team's namespace, as a member writes it: admitted, scheduled, run to its end."""
     spaces = kubectl.get("namespaces", selector=f"{_own(where)},{TEAM}")
     if not spaces:
@@ -194,17 +183,12 @@ def job(namespace: str, run: str) -> Object:
         "image": CLIENT_IMAGE,
         "command": ["python3", "-c", ""],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER,
     }
-    security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
-        "securityContext": security,
+        "securityContext": SECURITY,
         "containers": [container],
     }
     return {
@@ -213,13 +197,13 @@ def job(namespace: str, run: str) -> Object:
         "metadata": {
             "generateName": "kiban-smoke-",
             "namespace": namespace,
-            "labels": {_MARK: run, _QUEUE: LOCAL_QUEUE},
+            "labels": {_MARK: run, QUEUE: LOCAL_QUEUE},
         },
         "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 600, "template": {"spec": pod}},
     }
 
 
-def _objectives(kubectl: Kubectl, before: Collection[str] | None, window: float) -> Checked:
+def _objectives(kubectl: Kubectl, before: Collection[str] | None, window: float) -> Check:
     """Whether an alert fires that did not before, for as long as the window is.
 
     A Prometheus that answered before has to answer still, unless the release is without one.

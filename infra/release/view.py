@@ -12,6 +12,7 @@ from infra.release import facts, gates, ladder, record, releases
 from infra.release.entry import Begun, Ended, Entry, Hold, Lift, Ref, Verdict, read_time, written
 from infra.release.gates import Facts
 from infra.release.ladder import Rung
+from infra.versions import LADDER
 
 _OPEN = "drift"
 """The gate that only a cluster can answer."""
@@ -79,7 +80,7 @@ def standings(root: Path, environments: Collection[str], now: dt.datetime) -> tu
 
     Raises BadInput for what is no ladder, and Tampered for a record that is not as it was written.
     """
-    found = ladder.load(root / facts.LADDER, environments)
+    found = ladder.load(root / LADDER, environments)
     records = {rung.environment: record.read(root, rung.environment) for rung in found.rungs}
     return tuple(_standing(root, rung, records, now) for rung in found.rungs)
 

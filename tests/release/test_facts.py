@@ -8,7 +8,8 @@ import pytest
 from infra.release import approvals, facts, rehearsals, signatures
 from infra.release.gates import Facts
 from infra.release.ladder import Approvals, Gates, Rung
-from infra.release.releases import FOLDER, Release, file
+from infra.release.releases import Release, file
+from infra.versions import RELEASES
 from tests.release.history import released
 from tests.release.place import START, add, begun, ended, key, line, repository
 from tests.release.test_rehearsals import CLEAN
@@ -54,7 +55,7 @@ def test_who_signed(root: Path, release: Release, tmp_path: Path) -> None:
     found = gathered(root, release)
     assert found.signer is None
     assert "is not in signers" in found.unsigned
-    assert (root / FOLDER / f"{release.id}.json.sig").exists()
+    assert (root / RELEASES / f"{release.id}.json.sig").exists()
 
 
 def test_the_records_of_both_rungs(root: Path, release: Release) -> None:

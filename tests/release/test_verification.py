@@ -18,7 +18,6 @@ from infra.errors import RunFailed
 from infra.kubectl import Object
 from infra.release import verification
 from infra.release.entry import Check
-from infra.release.verification import Checked
 from infra.target import Target
 from stacks._schema import EmbeddedCluster
 
@@ -139,7 +138,7 @@ def where() -> Target:
     )
 
 
-def looked(where: Target, before: frozenset[str] | None = None, window: float = 60) -> dict[str, Checked]:
+def looked(where: Target, before: frozenset[str] | None = None, window: float = 60) -> dict[str, Check]:
     """What each check says. Whatever it is, a record can have it."""
     said: list[str] = []
     found = verification.verify(where, before, window, said.append)
@@ -150,7 +149,7 @@ def looked(where: Target, before: frozenset[str] | None = None, window: float = 
     return {each.check: each for each in found}
 
 
-def told(found: Checked) -> tuple[str, str, str]:
+def told(found: Check) -> tuple[str, str, str]:
     """All that it says but its name."""
     return found.outcome, found.evidence, found.says
 
