@@ -37,10 +37,13 @@ def controller(
     tags: dict[str, str],
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource],
+    skip_crds: bool = False,
+    transforms: Sequence[pulumi.ResourceTransform] = (),
 ) -> k8s.helm.v4.Chart:
     """Declare the chart in a namespace that is made for it; who depends on the result waits until its pods are ready.
 
     name: of the resources. called_on: ports of its pods that the API server calls. after: what its pods need.
+    skip_crds: leave out what the chart has in `crds`. transforms: of its objects, for what no value of it can say.
     The chart's hooks are not run (Pulumi renders only).
     """
     space = k8s.core.v1.Namespace(
@@ -56,5 +59,6 @@ def controller(
         version=chart.version,
         namespace=space.metadata["name"],
         values=dict(values),
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[*policies, *after]),
+        skip_crds=skip_crds or None,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[*policies, *after], transforms=list(transforms)),
     )

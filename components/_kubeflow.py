@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pulumi
 
 from components._databases import Database
+from components._metadata import KUBEFLOW_OWNER
 from components._object_store import Store
-from components.metadata_store import KUBEFLOW_OWNER
 from components.tenancy import LOCAL_QUEUE, Team
 
 STANDALONE = "standalone"

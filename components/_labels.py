@@ -6,6 +6,7 @@ TEAM = "kiban.dev/team"
 OWNER = "kiban.dev/owner"
 ENVIRONMENT = "kiban.dev/environment"
 SIMULATED = "kiban.dev/simulated"
+CAPACITY = "kiban.dev/capacity"
 
 
 def selector(component: str, instance: str) -> dict[str, str]:
@@ -25,3 +26,8 @@ def labels(component: str, instance: str) -> dict[str, str]:
 def restricted() -> dict[str, str]:
     """Namespace labels that enforce Pod Security `restricted`, and warn about and audit what breaks it."""
     return {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+
+
+def privileged() -> dict[str, str]:
+    """Namespace labels for pods that work on their node itself; nothing else belongs into such a namespace."""
+    return {"pod-security.kubernetes.io/enforce": "privileged"}

@@ -5,7 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from components.gpu_node_pools import GpuPool
+from components._pools import GpuPool, Share, shares
+from components._shapes import JobShape, Place
+from components._shapes import check as check_shape
 from components.retraining_loop import Watch
 from components.tenancy import Team
 
@@ -137,7 +139,7 @@ class Model:
         names (infra/models.py).
     runtime, format: a key of RUNTIMES and one of its formats.
     cpu, memory: what a pod requests; it may use twice the cores (at least 2), and no more memory.
-    gpus, pool: how much of the pool's resource a pod gets.
+    gpus, pool: how much of the pool's resource a pod gets; POOL/PROFILE of a pool that offers several.
     watch: how it is watched and when it is retrained; None: not at all.
     Raises ValueError naming the field, the value and what is accepted.
     """
@@ -196,6 +198,11 @@ class Model:
         return (*own, (self.canary.uri, self.canary.digest)) if self.canary else own
 
     @property
+    def shape(self) -> JobShape:
+        """A pod of it."""
+        return JobShape(name=self.name, cpu=self.cpu, memory=self.memory, gpus=self.gpus, pool=self.pool)
+
+    @property
     def millicores(self) -> int:
         """What a pod requests, in thousandths of a core."""
         return int(self.cpu[:-1]) if self.cpu.endswith("m") else int(self.cpu) * 1000
@@ -243,30 +250,36 @@ def check(
             raise ValueError(
                 f"model {model.name!r}: canary, and the environment has no monitoring to judge it by; accepted: none"
             )
-    _check_devices(models, teams=known, pools={pool.name: pool for pool in pools})
+    _check_devices(models, teams=known, offered=shares(pools))
 
 
-def _check_devices(models: Sequence[Model], *, teams: Mapping[str, Team], pools: Mapping[str, GpuPool]) -> None:
+def _check_devices(models: Sequence[Model], *, teams: Mapping[str, Team], offered: Mapping[str, Share]) -> None:
     """Every GPU model fits a node, and a team's together at their smallest what the team was promised, not borrows."""
     taken: Counter[tuple[str, str]] = Counter()
     for model in models:
         if model.pool is None:
             continue
-        if model.pool not in pools:
-            accepted = ", ".join(pools) or "no pool"
+        if model.pool not in offered:
+            accepted = ", ".join(offered) or "no pool"
             raise ValueError(f"model {model.name!r}: pool={model.pool!r}; accepted: {accepted}")
-        pool = pools[model.pool]
-        if model.gpus > pool.units_per_node:
+        share = offered[model.pool]
+        if model.gpus > share.units_per_node:
             raise ValueError(
-                f"model {model.name!r}: gpus={model.gpus}; accepted: up to {pool.units_per_node}, "
-                f"the {pool.resource} of a node of pool {pool.name!r}"
+                f"model {model.name!r}: gpus={model.gpus}; accepted: up to {share.units_per_node}, "
+                f"the {share.resource} of a node of pool {share.pool.name!r}"
             )
-        key = (model.team, pool.name)
+        key = (model.team, share.name)
         taken[key] += model.gpus * model.replicas.min * len(model.sources)
-        promised = teams[model.team].gpus.get(pool.name, 0)
+        promised = teams[model.team].gpus.get(share.name, 0)
         if taken[key] > promised:
             raise ValueError(
                 f"model {model.name!r}: with it the models of team {model.team!r} take {taken[key]} of pool "
-                f"{pool.name!r} at their fewest replicas; accepted: up to {promised}, what the team is promised there "
+                f"{share.name!r} at their fewest replicas; accepted: up to {promised}, what the team is promised there "
                 "(what is borrowed can be taken back)"
             )
+
+
+def check_sizes(models: Sequence[Model], places: Mapping[str, Sequence[Place]]) -> None:
+    """Raise ValueError for a model of which no node that its team has a part of holds a pod. places: by team."""
+    for model in models:
+        check_shape(model.shape, places[model.team], who=f"model {model.name!r}")

@@ -50,16 +50,10 @@ def api_server(*ports: int) -> dict[str, dict[str, Any]]:
     It is no pod, so no selector finds it, and its address is every cluster's own: the ports are open to all. Behind
     them is TLS; the calls that go out are to 443 (its Service) and 6443 (itself, where the Service is resolved first).
     """
-    within = tcp(*ports)
-    out = tcp(443, 6443)
-    return {
-        "allow-api-server": {
-            "podSelector": {},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": within}],
-            "egress": [{"ports": out}],
-        }
-    }
+    spec: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": tcp(443, 6443)}]}
+    if ports:  # a rule without ports would open all
+        spec |= {"policyTypes": ["Ingress", "Egress"], "ingress": [{"ports": tcp(*ports)}]}
+    return {"allow-api-server": spec}
 
 
 def tcp(*ports: int) -> list[dict[str, Any]]:

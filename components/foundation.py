@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components._admission import enforce
 from components._charts import UpstreamChart, controller
 from components._labels import OWNER, TEAM, labels, restricted
 from components._network import closed_namespace
@@ -75,16 +76,7 @@ class Foundation(pulumi.ComponentResource):
             for priority, value in args.priorities
         }
         self.highest = max(args.priorities, key=lambda each: each[1])[0]
-        for rule, spec in admission_rules().items():
-            policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
-                f"{name}-{rule}", metadata={"name": rule, "labels": tags}, spec=spec, opts=own
-            )
-            k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
-                f"{name}-{rule}-binding",
-                metadata={"name": rule, "labels": tags},
-                spec={"policyName": policy.metadata["name"], "validationActions": ["Deny"]},
-                opts=own,
-            )
+        enforce(name, admission_rules(), tags, parent=self)
         if cert_manager is not None:
             controller(
                 f"{name}-cert-manager",

@@ -3,7 +3,6 @@
 Volumes are declared here, not in a chart, so that `protect` holds for them. Backups are components/_backup.py's.
 """
 
-import dataclasses as dc
 import hashlib
 import json
 import operator
@@ -19,8 +18,11 @@ from components import _databases as databases
 from components import _object_store as objects
 from components._backup import Backup, Sources
 from components._databases import Database, ExternalDatabase, InCluster
-from components._labels import TEAM, labels, restricted, selector
-from components._network import closed_namespace, tcp
+from components._labels import labels, restricted, selector
+from components._metadata import ADMIN, KUBEFLOW, MLFLOW_PORT, NAMESPACE, MetadataStoreArgs, store_at
+from components._metadata_ways import own_policies, reach
+from components._mlflow import mlflow_values, postgres_check
+from components._network import closed_namespace
 from components._object_store import ExternalObjectStore, Store
 from components._pods import from_secret, plain
 from components.foundation import Foundation
@@ -37,10 +39,6 @@ __all__ = [
     "Store",
 ]
 
-NAMESPACE = "kiban-metadata"
-KUBEFLOW = "kubeflow"
-MLFLOW_PORT = 5000
-ADMIN = "admin"
 SCRIPTS = (
     "postgres.sh",
     "pg_hba.conf",
@@ -51,77 +49,10 @@ SCRIPTS = (
     "migrate.py",
     "connect.py",
 )
-_PORTS = databases.PORTS | {"mlflow": MLFLOW_PORT}
 _CHART = Path(__file__).parents[1] / "charts" / "mlflow"
 _SCRIPTS = Path(__file__).with_name("scripts")
-KUBEFLOW_OWNER = "kfp"
-"""Who Kubeflow Pipelines is to the object store and to MLflow, where a team is its own name."""
-KUBEFLOW_BUCKET = "mlpipeline"  # upstream's
-_TAKEN = (ADMIN, objects.BACKUPS, KUBEFLOW_BUCKET, KUBEFLOW_OWNER, "session")
 
 Credentials = Mapping[str, pulumi.Input[str]]
-
-
-@dc.dataclass(frozen=True, kw_only=True)
-class MetadataStoreArgs:
-    """Where the platform keeps its records.
-
-    mysql: of Kubeflow Pipelines and ML Metadata; None where they are not there.
-    expire_days: after how many days artifacts of runs are removed (not MLflow's); None: never.
-    backup: when backups are made; None: never, and then `kiban restore` has nothing to work with.
-    protect: whether the volumes, and the namespace that they are in, outlive `destroy`. Not for throwaway clusters.
-    """
-
-    teams: tuple[Team, ...] = ()
-    postgres: InCluster | ExternalDatabase = dc.field(default_factory=lambda: InCluster(storage_gib=10))
-    mysql: InCluster | ExternalDatabase | None = None
-    object_store: InCluster | ExternalObjectStore = dc.field(default_factory=lambda: InCluster(storage_gib=50))
-    expire_days: int | None = 90
-    backup: Backup | None = dc.field(default_factory=Backup)
-    protect: bool = True
-
-    def __post_init__(self) -> None:
-        if self.expire_days is not None and not 1 <= self.expire_days <= 36500:
-            raise ValueError(f"expire_days={self.expire_days!r}; accepted: 1 to 36500, or None for never")
-        for team in self.teams:
-            if team.name in _TAKEN or len(team.name) < 3:
-                raise ValueError(
-                    f"team {team.name!r}: also the name of its bucket and of its MLflow user; accepted: at least 3 "
-                    f"characters, and not any of {', '.join(_TAKEN)}"
-                )
-
-    @property
-    def owners(self) -> dict[str, str]:
-        """Who has a bucket and an MLflow user of that name, and the bucket: the teams, and Kubeflow Pipelines."""
-        return {team.name: team.name for team in self.teams} | ({KUBEFLOW_OWNER: KUBEFLOW_BUCKET} if self.mysql else {})
-
-    @property
-    def claims(self) -> dict[str, InCluster]:
-        """The volume claims that these make, by name."""
-        parts = {"postgres": self.postgres, "mysql": self.mysql, "object-store": self.object_store}
-        return {name: part for name, part in parts.items() if isinstance(part, InCluster)}
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The images that the objects name."""
-        return (
-            databases.POSTGRES_IMAGE,  # for dumps, where PostgreSQL is external
-            objects.CLIENT_IMAGE,
-            *((objects.IMAGE,) if isinstance(self.object_store, InCluster) else ()),
-            *((databases.MYSQL_IMAGE,) if self.mysql else ()),
-        )
-
-    def standing_in(self) -> "MetadataStoreArgs":
-        """The same for a throwaway cluster: what is external has a stand-in there, and no volume outlives it."""
-        here = {name: InCluster(storage_gib=part.storage_gib) for name, part in self.claims.items()}
-        small = InCluster(storage_gib=5)
-        return dc.replace(
-            self,
-            postgres=here.get("postgres", small),
-            mysql=here.get("mysql", small) if self.mysql else None,
-            object_store=here.get("object-store", small),
-            protect=False,
-        )
 
 
 class MetadataStore(pulumi.ComponentResource):
@@ -469,20 +400,6 @@ class MetadataStore(pulumi.ComponentResource):
         )
 
 
-def store_at(args: MetadataStoreArgs) -> Store:
-    """Where the object store is."""
-    part = args.object_store
-    prefix = "" if isinstance(part, InCluster) else part.prefix
-    return Store(
-        endpoint=f"http://object-store.{NAMESPACE}.svc:{databases.PORTS['object-store']}"
-        if isinstance(part, InCluster)
-        else part.endpoint,
-        region=objects.REGION if isinstance(part, InCluster) else part.region,
-        buckets={owner: f"{prefix}{bucket}" for owner, bucket in args.owners.items()},
-        backups=f"{prefix}{objects.BACKUPS}",
-    )
-
-
 def external_keys(credential: str, given: str) -> tuple[str, str]:
     """Access key and secret key, of a credential that was given for an external object store.
 
@@ -500,80 +417,3 @@ def digest(*inputs: pulumi.Input[str]) -> pulumi.Output[str]:
     """Ten hex digits of texts, secret or not; of random ones they tell nothing."""
     everything = pulumi.Output.all(*inputs).apply(lambda texts: hashlib.sha256(json.dumps(texts).encode()).hexdigest())
     return pulumi.Output.unsecret(everything.apply(lambda whole: whole[:10]))
-
-
-def own_policies(instance: str, outside: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """NetworkPolicies of the metadata namespace, by name: who comes in from other namespaces, and what goes out.
-
-    outside: ports of what is not in the cluster.
-    """
-    teams = {"namespaceSelector": {"matchExpressions": [{"key": TEAM, "operator": "Exists"}]}}
-    kubeflow = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": KUBEFLOW}}}
-    clients = {"mlflow": [teams, kubeflow], "object-store": [teams, kubeflow], "mysql": [kubeflow]}
-    opened: dict[str, dict[str, Any]] = {
-        f"allow-clients-of-{component}": {
-            "podSelector": {"matchLabels": selector(component, instance)},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": those, "ports": tcp(_PORTS[component])}],
-        }
-        for component, those in clients.items()
-    }
-    if outside:
-        ports = tcp(*sorted(set(outside)))
-        opened["allow-outside"] = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
-    return opened
-
-
-def reach(args: MetadataStoreArgs, *, mysql: bool) -> dict[str, Any]:
-    """Spec of the NetworkPolicy that lets a namespace's pods out to MLflow and the object store, and to MySQL."""
-    parts = {"mlflow": InCluster(storage_gib=1), "object-store": args.object_store} | (
-        {"mysql": args.mysql} if mysql else {}
-    )
-    there = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
-    within = tcp(*(_PORTS[name] for name, part in parts.items() if isinstance(part, InCluster)))
-    beyond = [store_at(args).port] if isinstance(args.object_store, ExternalObjectStore) else []
-    beyond += [args.mysql.port] if mysql and isinstance(args.mysql, ExternalDatabase) else []
-    egress: list[dict[str, Any]] = [{"to": [there], "ports": within}]
-    egress += [{"ports": tcp(*beyond)}] if beyond else []
-    return {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}
-
-
-def postgres_check(database: Database, priority: str) -> dict[str, Any]:
-    """Spec of the pod that asks an external PostgreSQL whether it lets the user in, by TLS."""
-    env = [
-        *plain(PGHOST=database.host, PGPORT=str(database.port), PGUSER=database.user),
-        *plain(DATABASES=" ".join(database.databases), **({"CA": "/certificates/postgres"} if database.ca else {})),
-        from_secret("PGPASSWORD", database.secret, "password"),
-    ]
-    return objects.script("connect", priority=priority, env=env, secrets={}, certificates=True)
-
-
-def mlflow_values(database: Database, store: Store, *, priority: str) -> dict[str, Any]:
-    """Values of charts/mlflow, but for its labels and the digest of what its pod reads only when it starts."""
-    names = ("mlflow", f"mlflow.{NAMESPACE}", f"mlflow.{NAMESPACE}.svc", f"mlflow.{NAMESPACE}.svc.cluster.local")
-    return {
-        "image": objects.CLIENT_IMAGE,
-        "databaseImage": databases.POSTGRES_IMAGE,
-        "priorityClassName": priority,
-        "port": MLFLOW_PORT,
-        "allowedHosts": [each for name in names for each in (name, f"{name}:{MLFLOW_PORT}")],
-        "admin": ADMIN,
-        "secret": "mlflow",
-        "scripts": "metadata-scripts",
-        "database": {
-            "host": database.host,
-            "port": database.port,
-            "user": database.user,
-            "records": database.databases[0],
-            "accounts": database.databases[1],
-            "secret": database.secret,
-            "sslmode": database.sslmode,
-            "certificates": "metadata-certificates" if database.ca else "",
-        },
-        "backups": {
-            "endpoint": store.endpoint,
-            "region": store.region,
-            "bucket": store.backups,
-            "secret": "object-store-backup",
-        },
-    }

@@ -17,10 +17,11 @@ from components._crds import definitions
 from components._databases import Database
 from components._kubeflow import STORE_SECRET, KubeflowPipelines, kfp_secrets, kfp_values
 from components._labels import labels
+from components._metadata import KUBEFLOW, KUBEFLOW_OWNER, NAMESPACE
 from components._network import api_server
 from components._object_store import Store
 from components.foundation import Foundation
-from components.metadata_store import KUBEFLOW, KUBEFLOW_OWNER, NAMESPACE, MetadataStore
+from components.metadata_store import MetadataStore
 from components.tenancy import Team, Tenancy
 
 __all__ = ["KubeflowPipelines", "PipelineEngine", "PipelineEngineArgs", "Retention"]

@@ -31,9 +31,9 @@ from components._models import (
     check,
 )
 from components._object_store import CLIENT_IMAGE, Store
+from components._pools import GpuPool, Share, node_taints, shares
 from components._quantities import millicores
 from components.foundation import Foundation
-from components.gpu_node_pools import GpuPool, node_taints
 from components.metadata_store import MetadataStore
 from components.scripts.canary import LEAST, WHOLE
 from components.tenancy import Team, Tenancy
@@ -281,7 +281,7 @@ def runtime_values() -> dict[str, Any]:
 
 def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, str], highest: str) -> dict[str, Any]:
     """Values of charts/models: the teams that have models, and theirs. highest: the platform's own PriorityClass."""
-    pools = {pool.name: pool for pool in args.pools}
+    offered = shares(args.pools)
     served = [team for team in args.teams if any(one.team == team.name for one in args.models)]
     return {
         "labels": dict(tags),
@@ -311,7 +311,7 @@ def models_values(args: ServingStackArgs, store: Store, *, tags: Mapping[str, st
                 "name": team.name,
                 "namespace": team.namespace,
                 "bucket": store.buckets[team.name],
-                "services": [each for one in args.models if one.team == team.name for each in services(one, pools)],
+                "services": [each for one in args.models if one.team == team.name for each in services(one, offered)],
                 "canaries": [one.name for one in args.models if one.team == team.name and one.canary],
             }
             for team in served
@@ -344,20 +344,20 @@ def canaries(models: Sequence[Model], teams: Sequence[Team]) -> list[dict[str, A
     ]
 
 
-def services(model: Model, pools: Mapping[str, GpuPool]) -> list[dict[str, Any]]:
+def services(model: Model, offered: Mapping[str, Share]) -> list[dict[str, Any]]:
     """A model's InferenceServices, as the chart's values have them: its own, and its canary's."""
     limit = millicores(max(2000, 2 * model.millicores))
     devices: dict[str, Any] = {}
     if model.pool is not None:
-        pool = pools[model.pool]
+        share = offered[model.pool]
         devices = {
-            "devices": {pool.resource: str(model.gpus)},
-            "nodeSelector": {POOL: pool.name},
+            "devices": {share.resource: str(model.gpus)},
+            "nodeSelector": {POOL: share.pool.name},
             "tolerations": [
                 {key: value for key, value in {"operator": "Equal", **dc.asdict(taint)}.items() if value}
-                for taint in node_taints(pool)
+                for taint in node_taints(share.pool)
             ],
-            **({"topology": True} if pool.topology else {}),
+            **({"topology": True} if share.pool.topology else {}),
         }
     common = {
         "model": model.name,

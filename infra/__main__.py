@@ -8,7 +8,7 @@ import os
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra import models, preflight, target, wiring
+from infra import models, preflight, steps, target, wiring
 from infra.clusters import Cluster
 from infra.economy import economise, settled
 from infra.errors import KibanError
@@ -26,8 +26,8 @@ def program() -> None:
         target.refuse_second(environment, cluster.kubeconfig.parent / "stack")
         if not pulumi.runtime.is_dry_run():  # what an unreleased change would do may be seen
             guard.refuse_unpromoted(environment, cluster)
-        if environment.metadata:
-            preflight.check(environment.metadata, Kubectl(cluster.kubeconfig, cluster.context))
+        preflight.check(environment, Kubectl(cluster.kubeconfig, cluster.context))
+        steps.check(environment)
         models.check(environment, cluster)
     except KibanError as error:
         raise pulumi.RunError(str(error)) from None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components._backup import BACKUP, CHECK, RESTORE
-from components.metadata_store import NAMESPACE
+from components._metadata import NAMESPACE
 from components.scripts.backup import INVENTORY, is_timestamp, summary
 from infra.clusters.waiting import until
 from infra.errors import BadInput, RunFailed

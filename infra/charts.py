@@ -1,8 +1,9 @@
 """Where charts and kinds are found: Kiban's own in charts/, upstream's at their pins (charts/upstream.yaml).
 
 An upstream chart is the published one where that answers, else the folder in the module that the controller is built
-from. That leaves no trace in a stack's state: the provider (4.25) keeps of a chart only the objects. Upstream's kinds
-that Kiban installs itself are always the module's, whose checksum is in its family's go.sum.
+from. That leaves no trace in a stack's state: the provider (4.25) keeps of a chart only the objects. Of a chart that no
+module has, there is the published one, or what somebody has put into the cache. Upstream's kinds that Kiban installs
+itself are always the module's, whose checksum is in its family's go.sum.
 """
 
 import dataclasses as dc
@@ -18,7 +19,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from components._charts import UpstreamChart
+from components._devices import DISCOVERY, OPERATOR, DevicePlugin, GpuOperator
 from infra import console, paths, toolchain
+from infra.errors import CouldNotRun
 from infra.toolchain import cache, network
 from stacks._schema import Environment
 
@@ -43,16 +46,19 @@ class InModule:
 
 
 @dc.dataclass(frozen=True, kw_only=True)
-class Pin(InModule):
-    """A chart's version, and the two places that have it.
+class Pin:
+    """A chart's version, and the places that have it.
 
     published: an OCI address without the tag, or the address of an archive.
+    source: None where no module has the chart.
     images: what its objects name.
     placeholders: what is put into values.tmpl.yaml, where the module's folder has no values.yaml.
     """
 
+    name: str
     version: str
     published: str
+    source: InModule | None
     images: tuple[str, ...]
     placeholders: Mapping[str, str] = dc.field(default_factory=dict)
 
@@ -68,12 +74,12 @@ class Pin(InModule):
 @functools.cache
 def pins() -> Mapping[str, Pin]:
     """Every upstream chart's pin by name."""
-    return MappingProxyType(
-        {
-            name: Pin(name=name, **fields | {"images": tuple(fields["images"])})
-            for name, fields in _upstream()["charts"].items()
-        }
-    )
+    return MappingProxyType({name: _pin(name, **fields) for name, fields in _upstream()["charts"].items()})
+
+
+def _pin(name: str, *, images: list[str], **fields: Any) -> Pin:  # noqa: ANN401 - fields of charts/upstream.yaml
+    module = {field: fields.pop(field) for field in ("family", "module", "folder") if field in fields}
+    return Pin(name=name, source=InModule(name=name, **module) if module else None, images=tuple(images), **fields)
 
 
 @functools.cache
@@ -93,9 +99,12 @@ def used_by(environment: Environment) -> tuple[str, ...]:
     asked = {
         "cert-manager": environment.certificates,
         "kueue": environment.queueing is not None,
+        "jobset": environment.queueing is not None and environment.queueing.jobsets,
         "kserve-resources": serving is not None,
         "kserve-runtime-configs": serving is not None,
         "gateway-helm": serving is not None and serving.gateway is not None,
+        OPERATOR: isinstance(environment.devices, GpuOperator),
+        DISCOVERY: isinstance(environment.devices, DevicePlugin),
     }
     return tuple(name for name, wanted in asked.items() if wanted)
 
@@ -103,13 +112,17 @@ def used_by(environment: Environment) -> tuple[str, ...]:
 def images(environment: Environment) -> tuple[str, ...]:
     """The images that the environment's pods name, but for what users run; in the order in which they are needed."""
     named = [image for name in used_by(environment) for image in pins()[name].images]
+    if isinstance(environment.devices, GpuOperator):
+        named += environment.devices.images
+    if isinstance(environment.devices, DevicePlugin):
+        named += own_images("devices", "devices")
     if environment.metadata:
         named += environment.metadata.images
     if environment.pipelines:
         named += own_images("pipelines", "argo")
         named += own_images("pipelines", "kfp") if environment.pipelines.kubeflow else ()
-        folders = (*PIPELINES, *(RETRAINING if environment.retraining else ()))
-        named += [each["value"] for template in templates(*folders).values() for each in _arguments(template, "image")]
+        given = teams_templates(environment).values()
+        named += [each["value"] for template in given for each in _arguments(template, "image")]
     if environment.serving:
         named += environment.serving.images
     if environment.monitoring:
@@ -119,9 +132,9 @@ def images(environment: Environment) -> tuple[str, ...]:
 
 
 def upstream(name: str) -> UpstreamChart:
-    """The chart of that name. Raises what the toolchain raises where neither place has it."""
+    """The chart of that name. Raises what the toolchain raises where no place has it, or CouldNotRun."""
     pin = pins()[name]
-    location = pin.published if _answers(pin) else str(_from_module(pin))
+    location = pin.published if _answers(pin) else str(_from_module(pin) if pin.source else _put(pin))
     return UpstreamChart(name=pin.name, version=pin.version, location=location)
 
 
@@ -138,9 +151,13 @@ def own_images(name: str, part: str) -> tuple[str, ...]:
 
 def crds(name: str) -> dict[str, dict[str, Any]]:
     """Upstream's kinds at the pin of that name: a CustomResourceDefinition's name to its manifest."""
-    pin = kinds()[name]
-    _, _, version = pin.module.partition("@")
-    return _definitions(_copied(pin, f"{name}-crds-{version}"))
+    return _definitions(_kinds_of(name))
+
+
+def webhooks(name: str) -> list[dict[str, Any]]:
+    """Upstream's webhook configurations, that of what changes objects first, at the pin NAME-webhooks."""
+    read = yaml.safe_load_all((_kinds_of(f"{name}-webhooks") / "manifests.yaml").read_text())
+    return sorted(read, key=lambda each: str(each["kind"]))
 
 
 def own_crds(name: str, folder: str) -> dict[str, dict[str, Any]]:
@@ -154,12 +171,26 @@ def templates(*folders: str) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["name"]: each for each in (yaml.safe_load(file.read_text()) for file in files)}
 
 
+def teams_templates(environment: Environment) -> dict[str, dict[str, Any]]:
+    """The WorkflowTemplates that every team of an environment with pipelines gets, by name."""
+    return templates(*PIPELINES, *(RETRAINING if environment.retraining else ()))
+
+
 def _arguments(template: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [each for each in template["spec"]["arguments"]["parameters"] if each["name"] == name]
 
 
-class _Loader(yaml.SafeLoader):
-    """Takes `=` for a string, as Kubernetes does: PyYAML has a type of its own for it, which it cannot construct."""
+def _kinds_of(name: str) -> Path:
+    pin = kinds()[name]
+    _, _, version = pin.module.partition("@")
+    return _copied(pin, f"{name}-crds-{version}")
+
+
+class _Loader(yaml.CSafeLoader):
+    """Takes `=` for a string, as Kubernetes does: PyYAML has a type of its own for it, which it cannot construct.
+
+    libyaml's: what only Python reads takes 9 s for the Prometheus operator's kinds.
+    """
 
 
 _Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
@@ -176,19 +207,38 @@ def _answers(pin: Pin) -> bool:
         return False
     import httpx  # noqa: PLC0415 - 0.2 s that only a network is worth
 
+    # who gets a manifest is counted by some registries; an archive's address may be signed for getting it alone
+    method = "HEAD" if pin.published.startswith("oci:") else "GET"
+    headers = {"Accept": _MANIFEST}
     try:
-        answer = httpx.head(pin.probe, headers={"Accept": _MANIFEST}, follow_redirects=True, timeout=network.PATIENCE)
+        with httpx.stream(
+            method, pin.probe, headers=headers, follow_redirects=True, timeout=network.PATIENCE
+        ) as answer:
+            status = answer.status_code
     except httpx.HTTPError:
         return False
-    if answer.status_code != httpx.codes.OK:
+    if status != httpx.codes.OK:
         network.forget(urlsplit(pin.probe).netloc)  # a proxy that refuses, say: not asked again for a while
         return False
     return True
 
 
+def _put(pin: Pin) -> Path:
+    """The folder of a chart that is in no module, where somebody has put it."""
+    target = paths.cache() / "charts" / f"{pin.name}-{pin.version}"
+    if not (target / "Chart.yaml").is_file():
+        raise CouldNotRun(
+            f"chart {pin.name} {pin.version} cannot be had: {pin.published} does not answer, and no Go module has it; "
+            f"accepted: a network that reaches {urlsplit(pin.published).netloc}, or the archive's folder {pin.name} "
+            f"as {target}; nothing was changed"
+        )
+    return target
+
+
 def _from_module(pin: Pin) -> Path:
     """The chart's folder, packaged as upstream's release does it: with `helm package --version --app-version`."""
-    _, _, version = pin.module.partition("@")
+    assert pin.source is not None  # noqa: S101 - asked by the caller
+    _, _, version = pin.source.module.partition("@")
 
     def package(made: Path) -> None:
         about = made / "Chart.yaml"
@@ -198,7 +248,7 @@ def _from_module(pin: Pin) -> Path:
             text = made.joinpath("values.tmpl.yaml").read_text()
             made.joinpath("values.yaml").write_text(string.Template(text).substitute(pin.placeholders))
 
-    return _copied(pin, f"{pin.name}-{pin.version}", package)
+    return _copied(pin.source, f"{pin.name}-{pin.version}", package)
 
 
 def _copied(pin: InModule, name: str, package: Callable[[Path], None] | None = None) -> Path:

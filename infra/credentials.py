@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 import pulumi
 
+from components._metadata import KUBEFLOW_OWNER
 from components._object_store import SLOTS as SLOT_NAMES
-from components.metadata_store import KUBEFLOW_OWNER, ExternalDatabase, ExternalObjectStore
+from components.metadata_store import ExternalDatabase, ExternalObjectStore
 from infra.errors import BadInput
 from stacks._schema import Environment
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from components.metadata_store import ADMIN, MLFLOW_PORT, NAMESPACE
+from components._metadata import ADMIN, MLFLOW_PORT, NAMESPACE
 from infra.clusters import Cluster
 from infra.errors import RunFailed
 from infra.kubectl import Kubectl, Object

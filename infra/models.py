@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.metadata_store import store_at
+from components._metadata import store_at
 from components.scripts.canary import STATE
 from components.serving_stack import CANARY, Model, ServingStackArgs
 from infra import paths

@@ -44,7 +44,7 @@ def cluster_up(name: str, environment: str | None, *, on_kind: bool, say: Say) -
     if on_kind or name in kind.names():
         return kind.up(name, wanted or Nodes(), say=say)
     # In the order in which they are needed: the cluster starts while the engine is still being built.
-    with toolchain.start(*embedded.tools(name, had), *_ENGINE, say=say) as tools:
+    with toolchain.start(*embedded.tools(name, wanted, had), *_ENGINE, say=say) as tools:
         return embedded.up(name, wanted, tools=tools, images=had, say=say)
 
 

@@ -107,7 +107,7 @@ def pending_items(nodes: Sequence[Object], pods: Sequence[Object]) -> list[dict[
 def queued_items(workloads: Iterable[Object]) -> list[dict[str, Any]]:
     """An item a workload that Kueue has not admitted: what all its pods ask for, and Kueue's own words why."""
     return [
-        {"pending": _owner(workload), "asks": _all_ask(workload), "why": why_queued(workload), "source": "Kueue"}
+        {"pending": owner(workload), "asks": _all_ask(workload), "why": why_queued(workload), "source": "Kueue"}
         for workload in workloads
         if not any(_condition(workload, kind, "True") for kind in ("Admitted", "Finished"))
     ]
@@ -206,7 +206,7 @@ def _all_ask(workload: Object) -> str:
     return ", ".join(f"{units} {name}" for name, units in sorted(total.items())) or "no devices"
 
 
-def _owner(workload: Object) -> str:
+def owner(workload: Object) -> str:
     """What the workload is made of (a Job, say), or itself where nothing owns it."""
     metadata = workload["metadata"]
     owner = next(iter(metadata.get("ownerReferences", [])), {"kind": "Workload", "name": metadata["name"]})

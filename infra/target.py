@@ -14,8 +14,9 @@ import stacks
 from infra import paths, pulumi_home, toolchain
 from infra.clusters import Cluster, embedded, kind, kubeconfig
 from infra.errors import BadInput
+from infra.provision import record
 from infra.pulumi_home import PASSPHRASE
-from stacks._schema import EmbeddedCluster, Environment
+from stacks._schema import EmbeddedCluster, Environment, ProvisionedCluster
 
 PROJECT = "kiban"
 # What `kiban env` sets; another environment must not take it for what the user wants.
@@ -76,17 +77,18 @@ class Target:
         return f"{self.stack} --on {self.on}" if self.on else self.stack
 
 
-def environment(name: str, on: str | None = None) -> Environment:
-    """Load an environment, moved to the embedded cluster `on` if given. Raises BadInput in one line.
-
-    On a cluster that runs no pod for real it is without the controllers that need to be pods.
-    """
+def data(name: str, on: str | None = None) -> Environment:
+    """Load an environment, moved to the embedded cluster `on` if given. Raises BadInput in one line."""
     try:
         found = stacks.load(name)
     except ValueError as error:
         raise BadInput(" ".join(str(error).split())) from None
-    if on:
-        found = found.on(EmbeddedCluster(name=on))
+    return found.on(EmbeddedCluster(name=on)) if on else found
+
+
+def environment(name: str, on: str | None = None) -> Environment:
+    """The same as `up` applies it: without the controllers that need pods, where the cluster runs none for real."""
+    found = data(name, on)
     match found.cluster:
         case EmbeddedCluster(name=cluster) if not runs_pods(cluster):
             return found.without_controllers()
@@ -106,6 +108,8 @@ def locate(environment: Environment) -> Cluster:
     match environment.cluster:
         case EmbeddedCluster(name=name):
             return kind.get(name) if name in kind.names() else embedded.get(name)
+        case ProvisionedCluster() as made:
+            return record.locate(environment.name, made)
         case existing:
             return kubeconfig.locate(existing.context, existing.kube_system_uid)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from infra import console, paths
-from infra.errors import Interrupted, KibanError
+from infra.errors import BadInput, Interrupted, KibanError, RunFailed
 from infra.report import Report, emit
 
 FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
@@ -63,3 +63,11 @@ def _sweep() -> None:
 def _failed(message: str, status: int, items: Sequence[Mapping[str, Any]] = ()) -> Report:
     console.say(f"kiban: {message}")
     return Report(items=items, error=message, exit_status=status)
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal. Raises BadInput where there is none, RunFailed where the answer is no."""
+    if not sys.stdin.isatty():
+        raise BadInput(f"{question} There is no terminal to answer from; give --yes; nothing was changed")
+    if not click.confirm(question, err=True):
+        raise RunFailed("nothing was changed")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra import paths, tied
+from infra import git, paths, tied
 from infra.errors import BadInput, CouldNotRun, Interrupted
 from infra.toolchain import cache
 
@@ -47,9 +47,9 @@ class Version:
 
 def commit(root: Path, ref: str) -> str:
     """The hash of the commit that a git ref names. Raises BadInput for a ref that names none, or one without Kiban."""
-    found = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    found = git.answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found is None:
-        tags = (git(root, "tag", "--list") or "").split()
+        tags = (git.answer(root, "tag", "--list") or "").split()
         raise BadInput(f"{ref!r} is no commit of this repository; accepted: a tag ({few(tags)}), branch or commit")
     named = found.strip()
     if not has(root, named, "kiban"):
@@ -59,7 +59,7 @@ def commit(root: Path, ref: str) -> str:
 
 def has(root: Path, commit: str, path: str) -> bool:
     """Whether a commit has a file or folder."""
-    return bool(git(root, "ls-tree", "--name-only", commit, path))
+    return bool(git.answer(root, "ls-tree", "--name-only", commit, path))
 
 
 def at(root: Path, ref: str, say: Say) -> Version:
@@ -90,13 +90,13 @@ def at(root: Path, ref: str, say: Say) -> Version:
 
 def _refuse_changed(root: Path, unpacked: Path, commit: str) -> None:
     """Raise CouldNotRun where the unpacked program is not the commit's: it would be run in the commit's name."""
-    repository = (git(root, "rev-parse", "--absolute-git-dir") or "").strip()
+    repository = (git.answer(root, "rev-parse", "--absolute-git-dir") or "").strip()
     with tempfile.TemporaryDirectory() as scratch:
         index = {"GIT_INDEX_FILE": f"{scratch}/index"}
         words = (f"--git-dir={repository}", "--work-tree=.")
-        git(unpacked, *words, "read-tree", commit, **index)
-        tracked = git(unpacked, *words, "ls-files", "--modified", **index)
-        others = git(unpacked, *words, "ls-files", "--others", "--exclude-standard", "--", *_PROGRAM, **index)
+        git.answer(unpacked, *words, "read-tree", commit, **index)
+        tracked = git.answer(unpacked, *words, "ls-files", "--modified", **index)
+        others = git.answer(unpacked, *words, "ls-files", "--others", "--exclude-standard", "--", *_PROGRAM, **index)
     if tracked is None or others is None:
         raise CouldNotRun(f"{unpacked}: git cannot compare it with {commit[:12]}; remove the folder and run again")
     if changed := [*tracked.splitlines(), *others.splitlines()]:
@@ -107,7 +107,7 @@ def _refuse_changed(root: Path, unpacked: Path, commit: str) -> None:
 
 def changes(root: Path) -> list[str]:
     """The files of the working tree that are not as in HEAD, but for those of AGREED."""
-    said = git(root, "status", "--porcelain", "--", *(f":(exclude){each}" for each in AGREED))
+    said = git.answer(root, "status", "--porcelain", "--", *(f":(exclude){each}" for each in AGREED))
     if said is None:
         raise CouldNotRun(f"{root}: git cannot say what is not committed; accepted: a clone with a working tree")
     return [line[3:] for line in said.splitlines()]
@@ -117,24 +117,6 @@ def few(names: Sequence[str]) -> str:
     """The last three names, for a message of one line."""
     shown = ", ".join(names[-3:]) or "there is none"
     return f"{shown}, …" if len(names) > 3 else shown
-
-
-def git(root: Path, *words: str, **environ: str) -> str | None:
-    """What git prints; None where it fails. Raises CouldNotRun where there is no git, or no repository."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - whichever git there is
-            cwd=root,
-            env={**os.environ, **environ},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise CouldNotRun("git is not installed; a version's sources are taken from it") from None
-    if "not a git repository" in done.stderr:
-        raise CouldNotRun(f"{root} is no git repository; a version's sources are taken from one")
-    return done.stdout if done.returncode == 0 else None
 
 
 def environ() -> dict[str, str]:

@@ -17,6 +17,7 @@ def monitoring(given: MonitoringArgs, env: Environment) -> MonitoringArgs:
         certificates=env.certificates,
         gateway=env.serving is not None and env.serving.gateway is not None,
         gpus=bool(env.gpu_pools),
+        devices=env.devices.namespace if env.devices else None,
         retraining=env.retraining is not None,
     )
 

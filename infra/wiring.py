@@ -7,7 +7,9 @@ from typing import Any
 import pulumi
 
 from components._charts import UpstreamChart
+from components._devices import DeviceSoftwareArgs
 from components._labels import ENVIRONMENT
+from components.device_software import DeviceSoftware
 from components.foundation import Foundation
 from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
 from components.metadata_store import MetadataStore
@@ -16,7 +18,7 @@ from components.monitoring_rules import dashboards, rules
 from components.pipeline_engine import PipelineEngine
 from components.retraining_loop import RetrainingLoop, RetrainingLoopArgs
 from components.serving_stack import ServingStack
-from components.tenancy import LOCAL_QUEUE, Tenancy, TenancyArgs
+from components.tenancy import LOCAL_QUEUE, Tenancy
 from infra import charts, credentials, watching
 from infra.errors import KibanError
 from stacks._schema import Environment
@@ -36,15 +38,25 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
     queue = LOCAL_QUEUE if env.queueing else None
     foundation = Foundation("foundation", env.foundation, cert_manager=chart.get("cert-manager"), opts=opts)
     pools = GpuNodePools(
-        "pools", GpuNodePoolsArgs(pools=env.gpu_pools), foundation=foundation, kueue=chart.get("kueue"), opts=opts
-    )
-    tenancy = Tenancy(
-        "tenancy",
-        TenancyArgs(teams=env.teams, pools=env.gpu_pools, queueing=env.queueing),
+        "pools",
+        GpuNodePoolsArgs(pools=env.gpu_pools, requeue_minutes=env.queueing.requeue_minutes if env.queueing else None),
         foundation=foundation,
-        pools=pools,
+        kueue=chart.get("kueue"),
+        jobset=chart.get("jobset"),
+        jobset_crds=charts.crds("jobset") if "jobset" in chart else None,
         opts=opts,
     )
+    devices = None
+    if env.devices:
+        devices = DeviceSoftware(
+            "devices",
+            DeviceSoftwareArgs(software=env.devices, pools=env.gpu_pools),
+            foundation=foundation,
+            charts=chart,
+            chart=str(charts.own("devices")),
+            opts=opts,
+        )
+    tenancy = Tenancy("tenancy", env.tenancy, foundation=foundation, pools=pools, opts=opts)
     given = credentials.read(env)
     metadata = pipelines = serving = None
     if env.metadata:
@@ -101,6 +113,7 @@ def wire(env: Environment, opts: pulumi.ResourceOptions) -> None:
             metadata=metadata,
             pipelines=pipelines,
             serving=serving,
+            devices=devices,
             groups=rules(watched := watching.rules(env)),
             dashboards=dashboards(gateway=watched.gateway, gpus=watched.gpus),
             credentials=given,

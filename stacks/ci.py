@@ -14,7 +14,7 @@ environment = Environment(
     cluster=EmbeddedCluster(name="ci"),
     state=THROWAWAY,
     system_nodes=SystemNodes(count=3, cpu=8, memory_gib=32),
-    queueing=Queueing(cpu=12, memory_gib=48, reclaim="Any", within_team="LowerPriority"),
+    queueing=Queueing(cpu=12, memory_gib=48, reclaim="Any", within_team="LowerPriority", jobsets=True),
     metadata=MetadataStoreArgs(
         postgres=InCluster(storage_gib=2),
         mysql=InCluster(storage_gib=2),

@@ -1,6 +1,7 @@
 """Production: training on H100 and A100, notebooks and small jobs on MIG slices, serving on L4, batch on spot."""
 
-from components.gpu_node_pools import GpuPool
+from components._devices import Driver, GpuOperator
+from components.gpu_node_pools import GpuPool, Karpenter, NodeClass
 from components.metadata_store import ExternalDatabase, ExternalObjectStore, MetadataStoreArgs
 from components.monitoring import MonitoringArgs, Receiver
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
@@ -18,7 +19,10 @@ environment = Environment(
         secrets_provider="awskms://alias/kiban-prod?region=eu-west-1",
     ),
     system_nodes=SystemNodes(count=6, cpu=32, memory_gib=128),
-    queueing=Queueing(cpu=96, memory_gib=384, reclaim="Any", within_team="LowerPriority"),
+    devices=GpuOperator(driver=Driver(version="595.91.07", system="ubuntu24.04")),
+    queueing=Queueing(
+        cpu=96, memory_gib=384, reclaim="Any", within_team="LowerPriority", jobsets=True, requeue_minutes=60
+    ),
     metadata=MetadataStoreArgs(
         postgres=ExternalDatabase(host="postgres.ml-prod.example.com", port=5432, name="mlflow", user="kiban"),
         mysql=ExternalDatabase(host="mysql.ml-prod.example.com", port=3306, name="kubeflow", user="kiban"),
@@ -73,7 +77,12 @@ environment = Environment(
             gpus_per_node=8,
             cpu=192,
             memory_gib=2048,
-            topology=("kubernetes.io/hostname",),
+            topology=(
+                "topology.k8s.aws/network-node-layer-2",
+                "topology.k8s.aws/network-node-layer-3",
+                "kubernetes.io/hostname",
+            ),
+            domains=(8, 4),
         ),
         GpuPool(
             name="h100-mig",
@@ -104,6 +113,10 @@ environment = Environment(
             spot=True,
             cpu=16,
             memory_gib=64,
+            source=Karpenter(
+                node_class=NodeClass(group="karpenter.k8s.aws", kind="EC2NodeClass", name="gpu"),
+                instance_types=("g5.4xlarge", "g5.8xlarge"),
+            ),
         ),
     ),
 )

@@ -1,6 +1,7 @@
 """Staging: every pool of production at a smaller size, so that what passes here passes there."""
 
-from components.gpu_node_pools import GpuPool
+from components._devices import Driver, GpuOperator
+from components.gpu_node_pools import GpuPool, Karpenter, NodeClass
 from components.metadata_store import InCluster, MetadataStoreArgs
 from components.monitoring import MonitoringArgs
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
@@ -18,7 +19,10 @@ environment = Environment(
         secrets_provider="awskms://alias/kiban-staging?region=eu-west-1",
     ),
     system_nodes=SystemNodes(count=3),
-    queueing=Queueing(cpu=24, memory_gib=96, reclaim="Any", within_team="LowerPriority"),
+    devices=GpuOperator(driver=Driver(version="595.91.07", system="ubuntu24.04")),
+    queueing=Queueing(
+        cpu=24, memory_gib=96, reclaim="Any", within_team="LowerPriority", jobsets=True, requeue_minutes=60
+    ),
     metadata=MetadataStoreArgs(
         postgres=InCluster(storage_gib=50),
         mysql=InCluster(storage_gib=50),
@@ -57,7 +61,12 @@ environment = Environment(
             gpus_per_node=8,
             cpu=192,
             memory_gib=2048,
-            topology=("kubernetes.io/hostname",),
+            topology=(
+                "topology.k8s.aws/network-node-layer-2",
+                "topology.k8s.aws/network-node-layer-3",
+                "kubernetes.io/hostname",
+            ),
+            domains=(2, 2),
         ),
         GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8),
         GpuPool(name="a100-mig", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=8, mig_profile="1g.10gb"),
@@ -79,6 +88,10 @@ environment = Environment(
             spot=True,
             cpu=16,
             memory_gib=64,
+            source=Karpenter(
+                node_class=NodeClass(group="karpenter.k8s.aws", kind="EC2NodeClass", name="gpu"),
+                instance_types=("g5.4xlarge", "g5.8xlarge"),
+            ),
         ),
     ),
 )

@@ -52,6 +52,7 @@ def test_type_tokens_are_pinned() -> None:
         "kiban:components:Foundation",
         "kiban:components:Tenancy",
         "kiban:components:GpuNodePools",
+        "kiban:components:DeviceSoftware",
         "kiban:components:MetadataStore",
         "kiban:components:PipelineEngine",
         "kiban:components:ServingStack",

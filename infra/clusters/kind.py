@@ -15,7 +15,8 @@ from pathlib import Path
 import jinja2
 
 from components._labels import POOL
-from components.gpu_node_pools import SYSTEM_POOL, Taint, node_labels, node_taints
+from components._pools import SYSTEM_POOL, node_labels, node_taints
+from components.gpu_node_pools import Taint
 from infra import paths, toolchain
 from infra.clusters import Cluster, files
 from infra.clusters.embedded.record import check_name

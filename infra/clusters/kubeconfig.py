@@ -6,8 +6,11 @@ Authentication of the user's contexts is kubectl's matter: everything that is as
 import base64
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from infra import paths
 from infra.clusters import Cluster, files
@@ -15,6 +18,7 @@ from infra.errors import BadInput, CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
 
 _REACHED_WITHIN = "10s"
+_PARTS = ("clusters", "users", "contexts")
 
 
 def context_of(name: str) -> str:
@@ -38,6 +42,53 @@ def document(name: str, server: str, *, authority: Path, certificate: Path, key:
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
         "current-context": context,
     }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What is in the file, or the beginnings of one. Raises BadInput for what is no kubeconfig."""
+    empty: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+        return empty | {key: value or empty.get(key) for key, value in found.items()}
+    except FileNotFoundError:
+        return empty
+    except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no kubeconfig; accepted: one, or a file that is not there yet") from error
+
+
+def has(path: Path, context: str) -> bool:
+    """Whether the file has a context of that name."""
+    return any(each["name"] == context for each in read(path)["contexts"])
+
+
+def only(given: Mapping[str, Any], context: str, *, called: str | None = None) -> dict[str, Any]:
+    """A kubeconfig with one context of another and what that names, all under one name: the context's, or `called`."""
+    name = called or context
+    current = _named(given["contexts"], context)["context"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": _named(given["clusters"], current["cluster"])["cluster"]}],
+        "users": [{"name": name, "user": _named(given["users"], current["user"])["user"]}],
+        "contexts": [{"name": name, "context": {**current, "cluster": name, "user": name}}],
+        "current-context": name,
+    }
+
+
+def put(path: Path, context: str, given: Mapping[str, Any]) -> None:
+    """Write what a kubeconfig's current context names into the file, all under the name `context`; others stay."""
+    new = only(given, given["current-context"], called=context)
+    there = _without(read(path), context)
+    for part in _PARTS:
+        there[part] += new[part]
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.replace(path, yaml.safe_dump({**new, **there}, sort_keys=False))
+
+
+def take(path: Path, context: str) -> None:
+    """Remove the context, with its cluster and user of the same name; one that is not there is no error."""
+    if has(path, context):
+        files.replace(path, yaml.safe_dump(_without(read(path), context), sort_keys=False))
 
 
 def locate(context: str, kube_system_uid: str) -> Cluster:
@@ -77,6 +128,16 @@ def _one_file(kubectl: Kubectl, context: str) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.replace(path, kubectl.run("config", "view", "--minify", "--flatten"))
     return path
+
+
+def _without(document: Mapping[str, Any], context: str) -> dict[str, Any]:
+    left = {part: [each for each in document[part] if each["name"] != context] for part in _PARTS}
+    kept = {key: value for key, value in document.items() if (key, value) != ("current-context", context)}
+    return kept | left
+
+
+def _named(items: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return next(each for each in items if each["name"] == name)
 
 
 def _data(path: Path) -> str:

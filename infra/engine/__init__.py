@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.metadata_store import NAMESPACE
-from infra import console, credentials, models, preflight, sweep
+from components._metadata import NAMESPACE
+from infra import console, credentials, models, preflight, steps, sweep
 from infra.engine.events import Change, Problem, Run, masked
 from infra.engine.locks import Lock
 from infra.engine.session import Operation, Session
@@ -88,8 +88,8 @@ def _check(target: Target) -> None:
     """Refuse, before a run begins, what its program would refuse too (infra/__main__.py)."""
     if target.folder:
         refuse_second(target.environment, target.folder)
-    if target.environment.metadata:
-        preflight.check(target.environment.metadata, Kubectl(target.cluster.kubeconfig, target.cluster.context))
+    steps.check(target.environment)
+    preflight.check(target.environment, Kubectl(target.cluster.kubeconfig, target.cluster.context))
     models.check(target.environment, target.cluster)
 
 

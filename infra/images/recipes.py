@@ -158,6 +158,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "/manager",
                 "https://github.com/kubernetes-sigs/kueue",
             ),
+            _tool(
+                "registry.k8s.io/jobset/jobset:v0.12.0",
+                "jobset",
+                "0.12.0",
+                "/manager",
+                "https://github.com/kubernetes-sigs/jobset",
+            ),
             *(
                 _tool(
                     f"quay.io/jetstack/cert-manager-{name}:v1.21.1",

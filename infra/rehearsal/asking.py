@@ -20,7 +20,7 @@ SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type":
 CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 """What Pod Security's `restricted` asks of a pod and of its containers."""
 _MARK = "rehearsal.kiban.dev/asks"
-"""Label of a Job and its pod: the flavor that it asks for."""
+"""Label of a Job and its pod: the name of the part that it asks for."""
 _JOBS = "/apis/batch/v1"
 _KUEUE = "kueue.x-k8s.io"
 
@@ -31,7 +31,7 @@ class Part:
 
     pool: the flavor's nodes carry it as their label kiban.dev/pool. topology: whether the flavor takes only workloads
     that say how close together their pods are to be. own, most: what is promised to the team, and that with what it may
-    borrow, in whole units.
+    borrow, in whole units. number: which of the flavor's kinds of device it is, from 1.
     """
 
     namespace: str
@@ -43,6 +43,12 @@ class Part:
     topology: bool
     own: int
     most: int
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """The flavor's, and of its further kinds of device with their number; a namespace has each once."""
+        return self.flavor if self.number == 1 else f"{self.flavor}.{self.number}"
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ class Asked:
 
 
 def parts(snapshot: Snapshot) -> Iterator[Part]:
-    """What each team has a quota for or may borrow: of a flavor its devices, or cores where it has none."""
+    """What each team has a quota for or may borrow: of a flavor each kind of device, or cores where it has none."""
     there = guarantees(snapshot)
     for queue in snapshot.all(f"LocalQueue.{_KUEUE}"):
         namespace, of = queue["metadata"]["namespace"], queue["spec"]["clusterQueue"]
@@ -70,8 +76,7 @@ def parts(snapshot: Snapshot) -> Iterator[Part]:
             spec = (snapshot.find(f"ResourceFlavor.{_KUEUE}", flavor) or {}).get("spec", {})
             had = {each["name"]: each for each in quotas if _most(each, there[flavor, each["name"]]) > 0}
             devices = [resource for resource in had if "/" in resource]
-            if devices or "cpu" in had:
-                resource = (*devices, "cpu")[0]
+            for number, resource in enumerate(devices or [each for each in had if each == "cpu"], 1):
                 yield Part(
                     namespace=namespace,
                     queue=queue["metadata"]["name"],
@@ -82,6 +87,7 @@ def parts(snapshot: Snapshot) -> Iterator[Part]:
                     topology="topologyName" in spec,
                     own=int(amount(had[resource]["nominalQuota"])),
                     most=int(_most(had[resource], there[flavor, resource])),
+                    number=number,
                 )
 
 
@@ -128,7 +134,7 @@ def job(part: Part) -> Object:
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
     }
-    mark = {_MARK: part.flavor}
+    mark = {_MARK: part.name}
     labels = mark | {QUEUE: part.queue}
     annotations = {"simulation.kiban.dev/duration": "1h"} | close
     return {
@@ -179,7 +185,7 @@ def _read(api: Api, these: list[Part], workloads: str) -> list[Asked]:
     if any(each["spec"].get("suspend") for each in jobs.values()):  # there may be a thousand others
         for workload in api.get(workloads)["items"]:
             said |= {owner["uid"]: workload for owner in workload["metadata"].get("ownerReferences", ())}
-    return [_asked(part, jobs.get((part.namespace, part.flavor)), pods, said) for part in these]
+    return [_asked(part, jobs.get((part.namespace, part.name)), pods, said) for part in these]
 
 
 def _asked(part: Part, made: Object | None, pods: dict[tuple[str, str], Object], said: dict[str, Object]) -> Asked:
@@ -187,7 +193,7 @@ def _asked(part: Part, made: Object | None, pods: dict[tuple[str, str], Object],
         condition = _condition(said.get(made["metadata"]["uid"]) if made else None, "QuotaReserved")
         why = f"Kueue does not admit it: {condition['message']}" if condition else None
         return Asked(part=part, bound=False, refusal=why)
-    pod = pods.get((part.namespace, part.flavor))
+    pod = pods.get((part.namespace, part.name))
     if pod and pod["spec"].get("nodeName"):
         return Asked(part=part, bound=True)
     condition = _condition(pod, "PodScheduled")

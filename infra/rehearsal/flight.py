@@ -69,9 +69,9 @@ class Flight:
     def launch(self, now: Snapshot) -> None:
         """Put the workloads there, and wait until each is as it is to stay."""
         parts = [part for part in asking.parts(now) if "/" in part.resource]
-        self._start("running", [job(part, f"rehearsal-{part.flavor}-runs", 1) for part in parts if part.own])
+        self._start("running", [job(part, f"rehearsal-{part.name}-runs", 1) for part in parts if part.own])
         self._wait()  # else one that is to wait may be let go before
-        self._start("waiting", [job(part, f"rehearsal-{part.flavor}-waits", waiting(part)) for part in parts])
+        self._start("waiting", [job(part, f"rehearsal-{part.name}-waits", waiting(part)) for part in parts])
         teams = [space["metadata"] for space in now.all("Namespace") if TEAM in space["metadata"].get("labels", {})]
         if self._real and teams and now.all("WorkflowTemplate.argoproj.io"):
             self._pipeline(teams[0])

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra import paths, versions
+from infra import git, paths, versions
 from infra.errors import BadInput, CouldNotRun
 from infra.versions import Say, Version
 
@@ -20,7 +20,7 @@ def version(ref: str, environment: str, say: Say) -> Version:
     """The version at a git ref that has the environment. Raises BadInput for another ref."""
     commit = versions.commit(paths.ROOT, ref)
     if not versions.has(paths.ROOT, commit, f"stacks/{environment}.py"):
-        there = (versions.git(paths.ROOT, "ls-tree", "--name-only", commit, "stacks/") or "").split()
+        there = (git.answer(paths.ROOT, "ls-tree", "--name-only", commit, "stacks/") or "").split()
         names = [Path(each).stem for each in there if each.endswith(".py") and not Path(each).name.startswith("_")]
         raise BadInput(
             f"{environment}: {ref!r} ({commit[:12]}) has no such environment; accepted: {', '.join(names)}, or --first "

@@ -4,15 +4,14 @@ Decided by files alone, and in doubt for all: what is not known to concern one e
 """
 
 import re
-import subprocess
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
 
 import stacks
-from infra import paths
-from infra.errors import BadInput, CouldNotRun
+from infra import git, paths
+from infra.errors import BadInput
 
 _PROGRAM = ("charts", "components", "infra", "pipelines", "stacks")
 """Where a file that git does not know yet is part of the program, and not something that a job or a user has left."""
@@ -78,19 +77,11 @@ def sections(before: str, after: str, names: Iterable[str]) -> set[str]:
 def _commit(ref: str) -> str:
     try:
         return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").strip()
-    except subprocess.CalledProcessError:
+    except git.Failed:
         raise BadInput(
             f"--touched {ref}: no commit of this repository; accepted: a tag, a branch or a commit"
         ) from None
 
 
 def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, check=True)  # noqa: S607
-    except FileNotFoundError:
-        raise CouldNotRun("git is not installed; accepted: a machine that has it") from None
-    except subprocess.CalledProcessError as error:
-        if "not a git repository" in error.stderr:
-            raise CouldNotRun(f"{paths.ROOT} is no git repository; accepted: a clone") from None
-        raise
-    return done.stdout
+    return git.output(paths.ROOT, *words)

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from infra import git
 from infra.errors import BadInput
-from infra.release import canonical, git, signatures
+from infra.release import canonical, signatures
 from infra.release.entry import read_time, written
 from infra.release.ladder import Approvals, principals
 from infra.release.releases import Release

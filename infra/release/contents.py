@@ -106,16 +106,24 @@ def _values(root: Path, name: str) -> dict[str, str | None]:
     }
 
 
-def _upstream() -> dict[str, dict[str, str]]:
+def _upstream() -> dict[str, dict[str, str | None]]:
     return {
-        **{f"charts/{name}": _pin(pin) for name, pin in charts.pins().items()},
-        **{f"crds/{name}": _pin(pin) for name, pin in charts.kinds().items()},
+        **{f"charts/{name}": {"version": pin.version, **_place(pin)} for name, pin in charts.pins().items()},
+        **{f"crds/{name}": {"version": _version(kind), **_module(kind)} for name, kind in charts.kinds().items()},
     }
 
 
-def _pin(pin: InModule) -> dict[str, str]:
-    """A pin, and the checksum by which Go knows its module."""
-    path, _, version = pin.module.partition("@")
+def _place(pin: Pin) -> dict[str, str | None]:
+    return _module(pin.source) if pin.source else {"module": None, "sum": None, "published": pin.published}
+
+
+def _version(pin: InModule) -> str:
+    return pin.module.partition("@")[2]
+
+
+def _module(pin: InModule) -> dict[str, str | None]:
+    """A module, and the checksum by which Go knows it."""
+    path, version = pin.module.partition("@")[0], _version(pin)
     sums = (MODULES / pin.family / "go.sum").read_text().splitlines()
     found = [line.removeprefix(f"{path} {version} ") for line in sums if line.startswith(f"{path} {version} h1:")]
     if not found:
@@ -123,7 +131,7 @@ def _pin(pin: InModule) -> dict[str, str]:
             f"charts/upstream.yaml: {pin.name}: module={pin.module}; accepted: one that "
             f"infra/toolchain/modules/{pin.family}/go.sum has a checksum of"
         )
-    return {"version": pin.version if isinstance(pin, Pin) else version, "module": pin.module, "sum": found[0]}
+    return {"module": pin.module, "sum": found[0]}
 
 
 def _images(root: Path, environments: Mapping[str, Environment]) -> dict[str, dict[str, Any]]:

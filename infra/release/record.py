@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from infra import git
 from infra.errors import BadInput, CouldNotRun, RunFailed
-from infra.release import canonical, git, signatures
+from infra.release import canonical, history, signatures
 from infra.release.entry import SCHEMA, Begun, By, Ended, Entry, Hold, Lift, Ref, Verdict, parse, written
 from infra.versions import SIGNERS
 
@@ -309,8 +310,8 @@ def _signatures(root: Path, environment: str, entries: Iterable[Entry]) -> list[
 def _history(root: Path, environment: str) -> list[Finding]:
     """What some commit of HEAD's history had, and the tree has not, or has with other bytes."""
     found = _Findings(environment)
-    known = git.entered(root, f"{_FOLDER}/{environment}")
-    there = git.blobs(root, [path for path in known if (root / path).is_file()])
+    known = history.entered(root, f"{_FOLDER}/{environment}")
+    there = history.blobs(root, [path for path in known if (root / path).is_file()])
     for path, committed in sorted(known.items()):
         match = _NAME.fullmatch(path.rsplit("/", 1)[-1])
         if match:

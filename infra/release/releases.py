@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra import versions
+from infra import git, versions
 from infra.errors import BadInput, CouldNotRun, KibanError, RunFailed
 from infra.release import canonical, signatures
 from infra.release.entry import Ref
@@ -227,7 +227,7 @@ def _of(root: Path, ref: str, say: Say) -> Release:
 
 
 def _date(root: Path, commit: str) -> dt.datetime:
-    at = versions.git(root, "show", "--no-patch", "--format=%ct", commit)
+    at = git.answer(root, "show", "--no-patch", "--format=%ct", commit)
     if at is None:
         raise CouldNotRun(f"git cannot say of when {commit[:12]} is")
     return dt.datetime.fromtimestamp(int(at), dt.UTC)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from infra import target, versions
+from infra import git, target
 from infra.errors import KibanError
 from infra.release import releases, values, view
 from infra.release.entry import Begun, Ended, Entry, Hold, Verdict, read_time
@@ -129,7 +129,7 @@ def _releases(root: Path, standings: Sequence[Standing]) -> Iterator[dict[str, A
 def _commits(root: Path, commits: Collection[str]) -> dict[str, tuple[str, str, str]]:
     """Date, author and subject of those of the commits that this clone has."""
     words = ("log", "--no-walk=unsorted", "--ignore-missing", "--format=%H%x00%cI%x00%an%x00%s", *commits, "--")
-    said = versions.git(root, *words) if commits else None
+    said = git.answer(root, *words) if commits else None
     lines = [line.split("\0") for line in (said or "").splitlines()]
     return {commit: (at, author, subject) for commit, at, author, subject in lines}
 

@@ -118,8 +118,9 @@ def _copy(source: Path, target: Path) -> None:
 def check_space(tool: Tool) -> None:
     """Raise BadInput where the disk has less free than the build will take."""
     family = [other.name for other in catalogue.TOOLS.values() if other.family == tool.family]
-    first = not any(binary for name in family for binary in (cache.tools() / name).glob(f"*/{name}"))
-    needed = catalogue.SPACE.get(tool.family, catalogue.SPARE) if first else catalogue.SPARE
+    built = any(binary for name in family for binary in (cache.tools() / name).glob(f"*/{name}"))
+    compiled = built and any(golang.compiled().glob("*"))  # emptied when the last that builds ends
+    needed = catalogue.SPARE if compiled else catalogue.SPACE.get(tool.family, catalogue.SPARE)
     if cache.free() < needed:
         raise cache.full(f"{tool.name} {tool.version}", needed)
 

@@ -5,6 +5,7 @@ Safe for several processes at once. Knows nothing of how a binary is made.
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -59,6 +60,25 @@ def place(made: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)  # what somebody has deleted the binary from
     made.rename(target)
     _sync(target.parent)
+
+
+@contextlib.contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """Have a folder that is there as long as somebody is in here: the last one to leave without an error removes it.
+
+    Raises CouldNotRun where the cache cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise refused(error, str(folder)) from error
+    with file as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(folder: Path, most: int) -> None:

@@ -13,7 +13,7 @@ MODULES = Path(__file__).resolve().parent / "modules"
 
 GB = 1000**3
 SPARE = GB
-"""Bytes to have free before a build whose family was built here before: the binary, and what the linker writes."""
+"""Bytes to have free before a build whose family is compiled: the binary, and what the linker writes."""
 SPACE: Mapping[str, int] = MappingProxyType(
     {
         "kubernetes": 11 * GB // 2,
@@ -28,6 +28,7 @@ SPACE: Mapping[str, int] = MappingProxyType(
         "coredns": 3 * GB // 2,
         "cert-manager": 3 * GB,
         "kueue": 7 * GB // 2,
+        "jobset": 5 * GB // 2,
         "argo": 11 * GB // 2,
         "versitygw": GB,
         "prometheus": 3 * GB,
@@ -38,6 +39,8 @@ SPACE: Mapping[str, int] = MappingProxyType(
         "kube-rbac-proxy": 2 * GB,
         "envoy-gateway": 7 * GB // 2,
         "alertmanager": GB,
+        "karpenter": 5 * GB // 2,
+        "cluster-api": 3 * GB,
     },
 )
 """Bytes that a family's first build takes: modules, compiled packages, binaries (measured with Go 1.26.8)."""
@@ -249,6 +252,8 @@ def _operator(name: str, command: str) -> Tool:
     )
 
 
+_CLUSTER_API = "sigs.k8s.io/cluster-api"
+CLUSTER_API = "1.14.2"
 _PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 _CONTAINERREGISTRY = "github.com/google/go-containerregistry"
 
@@ -403,6 +408,15 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 version_args=None,
                 systems=_LINUX,
             ),
+            Tool(
+                name="jobset",
+                family="jobset",
+                package="sigs.k8s.io/jobset",
+                version="0.12.0",
+                ldflags=_stamped("sigs.k8s.io/jobset/pkg/version.GitVersion=v0.12.0"),
+                version_args=None,
+                systems=_LINUX,
+            ),
             _argo("workflow-controller"),
             _argo("argoexec"),
             _argo("argo"),
@@ -463,6 +477,32 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 ldflags=_stamped("github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion=v1.9.0"),
                 version_args=("version",),
                 systems=_LINUX,
+            ),
+            Tool(
+                name="karpenter-kwok",
+                family="karpenter",
+                package="sigs.k8s.io/karpenter/kwok",
+                version="1.14.1",
+                ldflags=_stamped("sigs.k8s.io/karpenter/pkg/operator.Version=1.14.1"),
+                version_args=None,
+                # no release: upstream publishes the controllers of clouds, each by its own project
+            ),
+            Tool(
+                name="cluster-api",
+                family="cluster-api",
+                package=f"{_CLUSTER_API}/core",
+                version=CLUSTER_API,
+                ldflags=_stamped(f"{_CLUSTER_API}/version.gitVersion=v{CLUSTER_API}"),
+                version_args=None,
+            ),
+            Tool(
+                name="clusterctl",
+                family="cluster-api",
+                package=f"{_CLUSTER_API}/cmd/clusterctl",
+                version=CLUSTER_API,
+                ldflags=_stamped(f"{_CLUSTER_API}/version.gitVersion=v{CLUSTER_API}"),
+                version_args=("version", "-o", "short"),
+                # no release: upstream's are binaries without checksums
             ),
         )
     },

@@ -63,6 +63,11 @@ def determinants() -> dict[str, str]:
     }
 
 
+def compiled() -> Path:
+    """Where Go keeps the packages that it has compiled: some 30 GB when all tools are built, which then need none."""
+    return paths.cache() / "go" / "build"
+
+
 def environment(go: Go, scratch: Path) -> dict[str, str]:
     """The environment of a build: the user's (proxies, certificates, own caches), with the determinants fixed.
 
@@ -75,7 +80,7 @@ def environment(go: Go, scratch: Path) -> dict[str, str]:
     defaults = {
         "GOPATH": str(own),
         "GOMODCACHE": str(own / "mod"),
-        "GOCACHE": str(own / "build"),
+        "GOCACHE": str(compiled()),
         "GOGC": "800",
         "GOMEMLIMIT": str(memory // 4),
         **_counters(),

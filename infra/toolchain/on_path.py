@@ -83,7 +83,7 @@ def _built_from(program: Path) -> str:
     """
     info = _BUILD_INFO.search(program.read_bytes())
     package, modules = info.groups() if info else (b"", b"")
-    holding = [version for module, version in _MODULE.findall(modules) if package.startswith(module + b"/")]
+    holding = [version for module, version in _MODULE.findall(modules) if (package + b"/").startswith(module + b"/")]
     return holding[0].decode() if holding else ""
 
 

@@ -53,11 +53,14 @@ def each(names: Sequence[str], say: Say = console.say, stop: threading.Event | N
             yield resolved
         else:
             missing.append(tool)
+    if not missing:
+        return
     hosts = network.reachable({base for tool in missing if (base := releases.base(tool))})
-    for place, tool in enumerate(missing, start=1):
-        with shown(f"{tool.name} ({place} of {len(missing)})", say, stop) as progress:
-            resolved = _made(tool, released=releases.base(tool) in hosts, progress=progress)
-        yield resolved
+    with cache.shared(golang.compiled()):
+        for place, tool in enumerate(missing, start=1):
+            with shown(f"{tool.name} ({place} of {len(missing)})", say, stop) as progress:
+                resolved = _made(tool, released=releases.base(tool) in hosts, progress=progress)
+            yield resolved
 
 
 class Pending(Mapping[str, Path]):

@@ -48,10 +48,29 @@ def refused(checkout: Checkout, *words: str, **environ: str) -> str:
         (POOL, POOL.replace("nodes=2", "min_nodes=3, max_nodes=1"), ("'a100'", "max_nodes=1", "min_nodes=3 or more")),
         (POOL, POOL.replace("A100-SXM4-80GB", "X9"), ("'a100'", "NVIDIA-X9", "NVIDIA-L4")),
         ('mig_profile="1g.10gb"', 'mig_profile="2g.99gb"', ("'a100-mig'", "2g.99gb", "3g.40gb")),
+        ("time_slices=4", 'mig={"1g.10gb": 1}', ("'l4-shared'", "mig['1g.10gb']=1", "none: NVIDIA-L4 has no MIG")),
+        (
+            'mig_profile="1g.10gb"',
+            'mig={"3g.40gb": 2, "1g.10gb": 1}',
+            ("'a100-mig'", "mig={'3g.40gb': 2, '1g.10gb': 1}", "such as {'3g.40gb': 2} or"),
+        ),
         ('name="a100-mig"', 'name="a100"', ("'a100' is the name of two pools",)),
         ('"a100": 8, "l4-shared"', '"a100": 17, "l4-shared"', ("'language'", "17", "0 to 16")),
+        ('"a100": 8, "l4-shared": 8', '"a100": 8', ("'l4-shared'", "no team has any of its 16 nvidia.com/gpu.shared")),
+        (POOL, POOL.replace("8)", "8, source=())"), ("'a100'", "source=()", "one source, of Existing(...)")),
     ],
-    ids=["negative", "max-below-min", "unknown-accelerator", "foreign-mig-profile", "two-of-one-name", "quota"],
+    ids=[
+        "negative",
+        "max-below-min",
+        "unknown-accelerator",
+        "foreign-mig-profile",
+        "no-mig",
+        "mix-that-does-not-fit",
+        "two-of-one-name",
+        "quota",
+        "nobodys",
+        "not-one-source",
+    ],
 )
 def test_bad_values_in_an_environment(edited: Checkout, old: str, new: str, said: tuple[str, ...]) -> None:
     """An environment's file that says something impossible is refused before anything is started."""
@@ -131,7 +150,7 @@ def test_all_bad_input_was_refused(record: Record) -> None:
     record(
         line="7 bad input",
         evidence="executed",
-        figure="11 cases refused",
+        figure="13 cases refused",
         goal="status 2, one line, nothing changed",
         command="pytest tests/acceptance/test_bad_input.py",
     )

@@ -20,6 +20,8 @@ from tests.acceptance.platform.team import IMAGE, TEAM, said
 from tests.checkout import Checkout
 from tests.conftest import Record
 
+pytestmark = pytest.mark.full
+
 CLUSTER, DOMAIN = "ci", "ci.example"
 ENVOY = ("-n", "envoy-gateway-system")
 HOST = f"digits.{TEAM}.{DOMAIN}"
@@ -200,7 +202,7 @@ def test_a_model_answers_by_tls_through_envoy(platform: Checkout, traffic: str, 
     ("bad", "reason"),
     [
         pytest.param("3", "requests failed; accepted:", id="errors"),
-        pytest.param("4", "99 of 100 requests took up to", id="latency", marks=pytest.mark.full),
+        pytest.param("4", "99 of 100 requests took up to", id="latency"),
     ],
 )
 @pytest.mark.usefixtures("traffic")
@@ -229,7 +231,6 @@ def test_a_bad_canary_is_taken_back(
     )
 
 
-@pytest.mark.full
 @pytest.mark.usefixtures("traffic")
 def test_a_good_canary_gets_all_requests_and_becomes_the_model(
     platform: Checkout, versions: dict[str, dict[str, str]], record: Record

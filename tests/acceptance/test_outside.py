@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from components.metadata_store import NAMESPACE
+from components._metadata import NAMESPACE
 from infra.clusters.waiting import until
 from tests.checkout import Checkout
 from tests.conftest import Record

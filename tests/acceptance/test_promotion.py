@@ -42,7 +42,7 @@ rungs:
     not_bypassable: [below]
 """
 QUOTA = "    return {resource: str(units) for resource, units in sorted(hard.items())}\n"
-NO_JOBS = '    hard |= {"count/jobs.batch": 0} if team.name == "ranking" else {}\n' + QUOTA
+NO_JOBS = '    if team.name == "ranking":\n        hard["count/jobs.batch"] = 0\n' + QUOTA
 """A team of staging and prod."""
 GATES = ("signed", "age", "below", "soak", "rehearsed", "drift", "approvals", "freeze", "hold")
 
@@ -206,9 +206,9 @@ def test_what_fails_is_rolled_back_by_itself(house: House, first: str, record: R
 
 
 def test_each_gate_blocks_in_its_turn(house: House, first: str, record: Record, *, full: bool) -> None:
-    """Each that fails says what would let it pass; that done it passes, and the others still say what they did.
+    """Each that fails says what would let it pass; that done it passes.
 
-    In the full run the release is rehearsed too, and comes in.
+    In the full run it is seen that the others still say what they did, and the release is rehearsed and comes in.
     """
     house.edit("stacks/prod.py", 'owner="vision-oncall"', 'owner="vision-on-call"')
     house.commit("Another owner")
@@ -227,7 +227,8 @@ def test_each_gate_blocks_in_its_turn(house: House, first: str, record: Record, 
     def opens(gate: str) -> None:
         closed.discard(gate)
         time_alone = {"soak"} - {gate}  # opens by itself, some time after `below`
-        assert house.failing(third, "prod") - time_alone == closed - time_alone
+        if full or closed == {"rehearsed"}:
+            assert house.failing(third, "prod") - time_alone == closed - time_alone
 
     house.checkout.run("release", "cut", "--key", str(house.key("ann")))
     opens("signed")
@@ -256,7 +257,7 @@ def test_each_gate_blocks_in_its_turn(house: House, first: str, record: Record, 
     record(
         line="9.1 gates",
         evidence="executed",
-        figure="8 gates shut at once and opened one by one",
+        figure=f"8 gates shut at once and opened one by one{'' if full else ', looked at when all were'}",
         goal="blocked by each",
         command="kiban promote RELEASE prod",
     )
@@ -476,9 +477,8 @@ def takes(house: House, first: str) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize(
-    "point", [pytest.param(point, marks=() if point in (8, 14) else pytest.mark.full) for point in range(1, POINTS + 1)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("point", range(1, POINTS + 1))
 def test_a_promotion_that_was_killed_goes_on(house: House, takes: float, point: int) -> None:
     """Nothing of two releases is mixed, and the record tells what happened."""
     release = next_of_dev(house)

@@ -20,7 +20,6 @@ from tests.checkout import Checkout, copy_to
 from tests.conftest import Record
 
 FIRST = "v0.1.0"
-SMALLEST = ("local",)
 EVERY = ("ci", "dev", "local", "prod", "staging")
 GOAL = 120
 TESTED = {"admission", "idempotent", "rollback", "destroy", "schedulable", "pools-admit", "ready", "in-flight"}
@@ -68,10 +67,8 @@ def clean(document: dict[str, Any]) -> None:
     assert steps == ["install", "upgrade", "second up", "rollback", "upgrade again", "destroy"]
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [pytest.param(name, marks=() if name in SMALLEST else pytest.mark.full) for name in EVERY],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("environment", EVERY)
 def test_an_environments_upgrade_is_rehearsed(repository: Checkout, environment: str, record: Record) -> None:
     """From its first release to the working tree, with all steps, and without a finding."""
     began = time.monotonic()

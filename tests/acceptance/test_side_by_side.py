@@ -4,9 +4,12 @@ import json
 import socket
 
 import psutil
+import pytest
 
 from tests.checkout import Checkout
 from tests.conftest import Record
+
+pytestmark = pytest.mark.full
 
 
 def processes(checkout: Checkout, name: str) -> dict[str, int]:

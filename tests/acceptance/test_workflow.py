@@ -77,6 +77,7 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
     home.run("cluster", "down", ON)
 
 
+@pytest.mark.full
 def test_a_release_is_cut_and_comes_in_where_its_gates_let_it(runner: Runner, record: Record) -> None:
     """Each job leaves in the repository what the next one goes by; what fails is held and not tried again."""
     commit = git(runner.origin, "rev-parse", "main")

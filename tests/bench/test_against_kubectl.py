@@ -40,7 +40,7 @@ environment = Environment(
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """Return a clean checkout with a running cluster `bench`, taken down at the end."""
     clean = copy_to(tmp_path / "checkout")
-    write_environment(clean, objects=FIXED_OBJECTS, durable=False)
+    write_environment(clean, objects=FIXED_OBJECTS + OBJECTS_A_TEAM, durable=False)  # of a pool some team has a part
     clean.run("cluster", "up", "bench", "--env", "bench", KIBAN_REAL_NODE="0")
     clean.run("tools", "build", "pulumi", "pulumi-resource-kubernetes", "kubectl")
     yield clean

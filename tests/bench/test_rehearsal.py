@@ -5,17 +5,17 @@ GPUs and what runs there. Nothing here asserts a time or a size; the goals stand
 """
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import pytest
 
 from infra.clusters.embedded import node
 from infra.rehearsal.places import CLUSTER
+from tests.bench.sampling import Largest
 from tests.checkout import Checkout, copy_to
 from tests.conftest import Record
 
@@ -82,31 +82,19 @@ environment = Environment(
 '''
 
 
-class Memory:
+class Memory(Largest):
     """The most that a rehearsal, its verbs, its cluster and the pods there have resident together, in MiB.
 
     Of what processes share each has its part (PSS), so that the sum is what is taken from the machine.
     """
 
     def __init__(self, checkout: Checkout, environment: str) -> None:
-        self.largest = 0
+        super().__init__(self._together, EVERY)
         self._root = str(checkout.root)
         self._pods = node.cgroup(checkout.root / ".kiban" / "rehearsals" / environment / "clusters" / CLUSTER)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(EVERY):
-            sizes = (self._size(process) for process in psutil.process_iter())
-            self.largest = max(self.largest, sum(sizes) >> 20)
+    def _together(self) -> int:
+        return sum(self._size(process) for process in psutil.process_iter()) >> 20
 
     def _size(self, process: psutil.Process) -> int:
         try:

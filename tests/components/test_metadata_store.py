@@ -19,6 +19,9 @@ from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mo
 from components import _databases as databases
 from components import _object_store as objects
 from components._labels import selector
+from components._metadata import store_at
+from components._metadata_ways import own_policies, reach
+from components._mlflow import mlflow_values, postgres_check
 from components.foundation import Foundation, FoundationArgs
 from components.metadata_store import (
     SCRIPTS,
@@ -29,11 +32,6 @@ from components.metadata_store import (
     MetadataStore,
     MetadataStoreArgs,
     external_keys,
-    mlflow_values,
-    own_policies,
-    postgres_check,
-    reach,
-    store_at,
 )
 from components.tenancy import Team, Tenancy, TenancyArgs
 from tests.charts.rendering import Object, Refused, render

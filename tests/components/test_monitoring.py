@@ -12,7 +12,9 @@ import pytest
 import yaml
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks
 
+from components._alerting import alertmanager
 from components._databases import InCluster
+from components._scraping import own_policies, ways, ways_in
 from components.foundation import Foundation, FoundationArgs
 from components.gpu_node_pools import GpuNodePools, GpuNodePoolsArgs
 from components.metadata_store import MetadataStore, MetadataStoreArgs
@@ -23,12 +25,8 @@ from components.monitoring import (
     Monitoring,
     MonitoringArgs,
     Receiver,
-    alertmanager,
     chart_values,
     own_kinds,
-    own_policies,
-    ways,
-    ways_in,
 )
 from components.pipeline_engine import PipelineEngine, PipelineEngineArgs
 from components.tenancy import Team, Tenancy, TenancyArgs
@@ -40,7 +38,9 @@ VISION = Team(name="vision", owner="vision-oncall")
 EXISTING = ExistingPrometheus(namespace="mon", url="http://prometheus.mon.svc:9091", selects={"release": "kps"})
 ONCALL = Receiver(name="oncall", kind="pagerduty")
 CHAT = Receiver(name="chat", severities=("critical", "warning"), port=8443)
-ALL = MonitoringArgs(teams=(VISION,), receivers=(ONCALL, CHAT), gateway=True, gpus=True, retraining=True)
+ALL = MonitoringArgs(
+    teams=(VISION,), receivers=(ONCALL, CHAT), gateway=True, gpus=True, devices="gpu-operator", retraining=True
+)
 PROMETHEUS = (NAMESPACE, {"app.kubernetes.io/name": "prometheus", "prometheus": "kiban"})
 ALERTMANAGER = (NAMESPACE, {"app.kubernetes.io/name": "alertmanager", "alertmanager": "kiban"})
 CANARIES = {"app.kubernetes.io/name": "canary-controller"}
@@ -166,6 +166,7 @@ def policies(args: MonitoringArgs) -> list[Object]:
         ("kubeflow", 2746),
         ("kserve", 8443),
         ("envoy-gateway-system", 19001),
+        ("gpu-operator", 9400),
         ("team-vision", 8080),
     ],
 )
@@ -184,6 +185,18 @@ def test_what_is_scraped_is_open_on_both_sides_to_prometheus_alone(namespace: st
         and each["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == namespace
         and port in {one["port"] for one in each["ports"]}
     ]
+
+
+def test_an_exporter_of_the_clusters_own_is_reached_wherever_it_is() -> None:
+    """One of the platform's is reached in its namespace alone."""
+
+    def beyond(args: MonitoringArgs) -> set[int]:
+        out = own_policies(args, ways(args, argo=False, kserve=False))["allow-scraping"]
+        return {port["port"] for each in out["egress"] if "to" not in each for port in each["ports"]}
+
+    assert 9400 not in beyond(ALL)
+    assert 9400 in beyond(dc.replace(ALL, devices=None))
+    assert 9400 not in beyond(dc.replace(ALL, devices=None, gpus=False))
 
 
 def test_alerts_reach_argo_and_their_receivers_and_nothing_else() -> None:

@@ -1,11 +1,13 @@
 """GPU pools as data: what is refused, and what follows from a pool for its nodes and for Kueue."""
 
 import dataclasses as dc
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import yaml
 
+from components._pools import node_labels, node_taints, shares
 from components.gpu_node_pools import (
     GpuNodePoolsArgs,
     GpuPool,
@@ -14,12 +16,11 @@ from components.gpu_node_pools import (
     flavors,
     kueue_values,
     mig_partitions,
-    node_labels,
-    node_taints,
     topologies,
 )
 
 A100 = "NVIDIA-A100-SXM4-80GB"
+LEVELS = ("block", "rack", "kubernetes.io/hostname")
 GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_per_node": 8}
 
 
@@ -35,6 +36,17 @@ GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_p
         ({"mig_profile": "9g.90gb"}, "mig_profile='9g.90gb'", "1g.10gb, 1g.20gb"),
         ({"accelerator": "NVIDIA-L4", "mig_profile": "1g.10gb"}, "mig_profile='1g.10gb'", "NVIDIA-L4 has no MIG"),
         ({"mig_profile": "1g.10gb", "time_slices": 2}, "time_slices=2", "1 where mig_profile is set"),
+        ({"mig": {"3g.40gb": 1, "3g.99gb": 1}}, "mig['3g.99gb']=1", "1g.10gb, 1g.20gb"),
+        ({"accelerator": "Tesla-T4", "mig": {"1g.10gb": 1}}, "mig['1g.10gb']=1", "none: Tesla-T4 has no MIG"),
+        ({"mig": {"1g.10gb": 0}}, "mig['1g.10gb']=0", "1 to 7"),
+        (
+            {"mig": {"3g.40gb": 2, "1g.10gb": 1}},
+            "mig={'3g.40gb': 2, '1g.10gb': 1}",
+            "such as {'3g.40gb': 2} or {'3g.40gb': 1, '1g.10gb': 4} or",
+        ),
+        ({"mig": {"4g.40gb": 2}}, "mig={'4g.40gb': 2}", "such as {'4g.40gb': 1}"),
+        ({"mig_profile": "1g.10gb", "mig": {"3g.40gb": 1}}, "mig_profile='1g.10gb'", "none where mig is set"),
+        ({"mig": {"3g.40gb": 1}, "time_slices": 2}, "time_slices=2", "1 where mig is set"),
         ({"gpus_per_node": 0}, "gpus_per_node=0", "1 to 16"),
         ({"time_slices": 0}, "time_slices=0", "1 to 48"),
         ({"cpu": 0}, "cpu=0", "1 to 1024"),
@@ -45,6 +57,14 @@ GOOD: dict[str, Any] = {"name": "a100", "accelerator": A100, "nodes": 2, "gpus_p
             "topology=('kubernetes.io/hostname',)",
             "none where the pool grows",
         ),
+        ({"topology": ("x", "x")}, "topology=('x', 'x')", "each label once"),
+        ({"topology": ("kubernetes.io/hostname", "x")}, "topology=", "kubernetes.io/hostname as the last"),
+        ({"topology": LEVELS, "domains": (8,)}, "domains=(8,)", "a number for each of block, rack"),
+        ({"topology": LEVELS, "domains": (8, 3)}, "domains=(8, 3)", "each a multiple of the next"),
+        ({"topology": LEVELS, "domains": (4, 8)}, "domains=(4, 8)", "each a multiple of the next"),
+        ({"topology": LEVELS, "domains": (0, 1)}, "domains=(0, 1)", "1 or more"),
+        ({"topology": LEVELS[2:], "domains": (1,)}, "domains=(1,)", "none"),
+        ({"domains": (4,)}, "domains=(4,)", "none"),
     ],
 )
 def test_a_bad_pool_is_refused_with_what_was_given_and_what_is_accepted(
@@ -71,19 +91,44 @@ def test_two_pools_of_one_name_are_refused() -> None:
         ({}, "nvidia.com/gpu", 8),
         ({"mig_profile": "1g.10gb"}, "nvidia.com/mig-1g.10gb", 56),
         ({"mig_profile": "3g.40gb"}, "nvidia.com/mig-3g.40gb", 16),
+        ({"mig_profile": "1g.10gb+me"}, "nvidia.com/mig-1g.10gb.me", 8),
+        ({"mig": {"1g.10gb": 5}}, "nvidia.com/mig-1g.10gb", 40),
         ({"time_slices": 4}, "nvidia.com/gpu.shared", 32),
     ],
 )
 def test_what_a_pool_offers_follows_from_how_it_is_shared(change: dict[str, Any], resource: str, per_node: int) -> None:
     """Whole devices, MIG instances and time slices are different resources, counted a node."""
     pool = GpuPool(**(GOOD | change))
-    assert (pool.resource, pool.units_per_node, pool.units) == (resource, per_node, 2 * per_node)
+    (share,) = pool.shares
+    assert (share.name, share.resource, share.units_per_node, share.units) == ("a100", resource, per_node, 2 * per_node)
+
+
+def test_a_mix_offers_each_profile_under_a_name_of_its_own() -> None:
+    """And of a node's cores and memory each instance has a part by its slices of compute, all of them together all."""
+    pool = GpuPool(**(GOOD | {"mig": {"3g.40gb": 1, "1g.10gb": 3, "1g.10gb+me": 1}}))
+    assert [(each.name, each.resource, each.units_per_node, each.units) for each in pool.shares] == [
+        ("a100/3g.40gb", "nvidia.com/mig-3g.40gb", 8, 16),
+        ("a100/1g.10gb", "nvidia.com/mig-1g.10gb", 24, 48),
+        ("a100/1g.10gb+me", "nvidia.com/mig-1g.10gb.me", 8, 16),
+    ]
+    assert [each.part for each in pool.shares] == [Fraction(3, 56), Fraction(1, 56), Fraction(1, 56)]
+    assert sum(each.part * each.units_per_node for each in pool.shares) == 1
+    assert shares([pool]) == {each.name: each for each in pool.shares}
+
+
+def test_a_profile_alone_in_a_mix_is_what_the_pool_offers() -> None:
+    """As many as a device holds, said either way, are the same pool to teams, nodes and Kueue."""
+    said, counted = (GpuPool(**(GOOD | how)) for how in ({"mig_profile": "3g.40gb"}, {"mig": {"3g.40gb": 2}}))
+    assert said.cuts == counted.cuts
+    assert [dc.replace(each, pool=said) for each in counted.shares] == list(said.shares)
+    assert node_labels(said) == node_labels(counted)
+    assert mig_partitions((said,)) == mig_partitions((counted,))
 
 
 def test_an_elastic_pool_counts_at_its_largest() -> None:
     """Quotas and simulated nodes take the maximum, so that what is promised can be had."""
     pool = GpuPool(**(GOOD | {"nodes": None, "min_nodes": 1, "max_nodes": 5}))
-    assert (pool.minimum, pool.maximum, pool.units) == (1, 5, 40)
+    assert (pool.minimum, pool.maximum, pool.shares[0].units) == (1, 5, 40)
 
 
 def test_device_plugin_and_mig_manager_are_told_how_to_cut() -> None:
@@ -102,6 +147,55 @@ def test_device_plugin_and_mig_manager_are_told_how_to_cut() -> None:
     assert {node_labels(pool)["nvidia.com/device-plugin.config"] for pool in pools} == {"mig", "shared"}
 
 
+def test_a_mix_is_told_to_the_mig_manager_as_it_is() -> None:
+    """By the profiles' own names, also where a resource is called otherwise."""
+    pool = GpuPool(**(GOOD | {"mig": {"3g.40gb": 1, "1g.10gb+me": 1}}))
+    (told,) = yaml.safe_load(mig_partitions((pool,)))["mig-configs"]["a100"]
+    assert told == {"devices": "all", "mig-enabled": True, "mig-devices": {"3g.40gb": 1, "1g.10gb+me": 1}}
+    assert yaml.safe_load(device_plugin_config((pool,))["a100"])["flags"] == {"migStrategy": "mixed"}
+
+
+def test_labels_are_those_of_feature_discovery() -> None:
+    """Whole devices, in turn, cut: the product's name stays, a cut device has no replicas but each profile has."""
+
+    def labels(**change: Any) -> dict[str, str]:  # noqa: ANN401
+        found = node_labels(GpuPool(**(GOOD | change)))
+        return {key.removeprefix("nvidia.com/"): value for key, value in found.items() if key.startswith("nvidia.com/")}
+
+    whole = labels()
+    assert whole == {
+        "gpu.product": A100,
+        "gpu.family": "ampere",
+        "gpu.memory": "81920",
+        "gpu.count": "8",
+        "gpu.replicas": "1",
+        "gpu.sharing-strategy": "none",
+        "gpu.present": "true",
+        "mig.capable": "true",
+        "mps.capable": "false",
+        "device-plugin.config": "a100",
+    }
+    in_turn = labels(time_slices=4)
+    assert in_turn == whole | {"gpu.replicas": "4", "gpu.sharing-strategy": "time-slicing"}
+    assert labels(mig={"3g.40gb": 1, "1g.10gb+me": 1}) == whole | {
+        "gpu.replicas": "0",
+        "mig.strategy": "mixed",
+        "mig.config": "a100",
+        "mig-3g.40gb.product": f"{A100}-MIG-3g.40gb",
+        "mig-3g.40gb.count": "8",
+        "mig-3g.40gb.replicas": "1",
+        "mig-3g.40gb.sharing-strategy": "none",
+        "mig-3g.40gb.slices.gi": "3",
+        "mig-3g.40gb.slices.ci": "3",
+        "mig-1g.10gb.me.product": f"{A100}-MIG-1g.10gb.me",
+        "mig-1g.10gb.me.count": "8",
+        "mig-1g.10gb.me.replicas": "1",
+        "mig-1g.10gb.me.sharing-strategy": "none",
+        "mig-1g.10gb.me.slices.gi": "1",
+        "mig-1g.10gb.me.slices.ci": "1",
+    }
+
+
 def test_spot_nodes_and_a_pools_own_taints_keep_other_pods_away() -> None:
     """Every GPU node repels pods that want none; spot and own taints come on top."""
     pool = GpuPool(**(GOOD | {"spot": True, "taints": (Taint(key="kiban.dev/batch", value="true"),)}))
@@ -117,9 +211,14 @@ def test_a_taint_of_an_unknown_effect_is_refused() -> None:
 
 def test_flavors_are_plain_cpu_first_then_the_pools_in_their_order() -> None:
     """Kueue tries flavors in order, so a Job without devices must meet the nodes without devices first."""
-    pools = (GpuPool(**(GOOD | {"name": "z"})), GpuPool(**(GOOD | {"name": "b"})))
+    pools = (
+        GpuPool(**(GOOD | {"name": "z"})),
+        GpuPool(**(GOOD | {"name": "b"})),
+        GpuPool(**(GOOD | {"name": "turns", "time_slices": 4})),
+        GpuPool(**(GOOD | {"name": "mixed", "mig": {"3g.40gb": 1, "1g.10gb": 4}})),
+    )
     made = flavors(pools)
-    assert list(made) == ["system", "z", "b"]
+    assert list(made) == ["system", "z", "b", "turns", "mixed"]
     assert made["system"] == {"nodeLabels": {"kiban.dev/pool": "system"}}
     for pool in pools:
         assert made[pool.name]["nodeLabels"].items() <= node_labels(pool).items()
@@ -156,6 +255,13 @@ def test_kueue_sees_teams_namespaces_and_jobs_only() -> None:
         "matchExpressions": [{"key": "kiban.dev/team", "operator": "Exists"}]
     }
     assert configuration["integrations"]["frameworks"] == ["batch/job", "pod"]
+    with_jobsets = kueue_values(version="1.2.3", priority="urgent", jobsets=True)["managerConfig"]
+    known = yaml.safe_load(with_jobsets["controllerManagerConfigYaml"])["integrations"]["frameworks"]
+    assert known == ["batch/job", "pod", "jobset.x-k8s.io/jobset"]
+    assert "waitForPodsReady" not in configuration
+    impatient = kueue_values(version="1.2.3", priority="urgent", requeue_minutes=30)["managerConfig"]
+    patience = yaml.safe_load(impatient["controllerManagerConfigYaml"])["waitForPodsReady"]
+    assert patience == {"timeout": "30m"}
     manager = values["controllerManager"]["manager"]
     assert manager["image"]["repository"] + ":" + manager["image"]["tag"] == "registry.k8s.io/kueue/kueue:v1.2.3"
     assert manager["priorityClassName"] == "urgent"

@@ -13,6 +13,7 @@ from components._crds import without_descriptions
 from components._gateway import Gateway, certificates, listeners, opened
 from components._models import RUNTIMES, check
 from components._object_store import Store
+from components._pools import shares
 from components.foundation import Foundation, FoundationArgs
 from components.gpu_node_pools import GpuPool, Taint
 from components.metadata_store import MetadataStore, MetadataStoreArgs
@@ -178,12 +179,21 @@ def test_a_canary_is_a_second_service_of_the_same_model() -> None:
 
 def test_a_gpu_model_goes_to_its_pool() -> None:
     """It asks for the pool's resource, selects its nodes and bears their taints."""
-    (one,) = services(dc.replace(DIGITS, gpus=1, pool="spot"), {"spot": SPOT})
+    (one,) = services(dc.replace(DIGITS, gpus=1, pool="spot"), shares([SPOT]))
     assert one["devices"] == {"nvidia.com/gpu": "1"}
     assert one["nodeSelector"] == {"kiban.dev/pool": "spot"}
     assert [each["key"] for each in one["tolerations"]] == ["nvidia.com/gpu", "kiban.dev/spot", "batch"]
     assert "topology" not in one
-    assert services(dc.replace(DIGITS, gpus=1, pool="near"), {"near": NEAR})[0]["topology"] is True
+    assert services(dc.replace(DIGITS, gpus=1, pool="near"), shares([NEAR]))[0]["topology"] is True
+
+
+def test_a_model_on_a_slice_of_a_mix_names_its_profile() -> None:
+    """It asks for that resource, and goes to the nodes of the pool."""
+    mix = {"3g.40gb": 1, "1g.10gb": 4}
+    mixed = GpuPool(name="mix", accelerator="NVIDIA-A100-SXM4-80GB", nodes=1, gpus_per_node=1, mig=mix)
+    (one,) = services(dc.replace(DIGITS, gpus=1, pool="mix/1g.10gb"), shares([mixed]))
+    assert one["devices"] == {"nvidia.com/mig-1g.10gb": "1"}
+    assert one["nodeSelector"] == {"kiban.dev/pool": "mix"}
 
 
 def test_a_route_leads_to_the_model_until_the_controller_moves_requests() -> None:

@@ -57,10 +57,58 @@ def test_two_teams_of_one_name_are_refused() -> None:
         ({"borrows": {"a100": -1}}, r"borrows\['a100'\]=-1; accepted: 0 to 16"),
     ],
 )
-def test_more_than_a_pool_has_is_refused(parts: dict[str, dict[str, int]], message: str) -> None:
+def test_more_than_a_pool_has_is_refused(parts: dict[str, Any], message: str) -> None:
     """A team has no part of a pool that is not there, and no more than it has at its largest, borrowed or not."""
     with pytest.raises(ValueError, match=message):
         TenancyArgs(teams=(Team(name="x", owner="o", **parts),), pools=(A100, CUT))
+
+
+MIXED = GpuPool(
+    name="mixed",
+    accelerator="NVIDIA-A100-SXM4-80GB",
+    nodes=2,
+    gpus_per_node=8,
+    mig={"3g.40gb": 1, "1g.10gb": 4},
+    cpu=112,
+    memory_gib=56,
+)  # 16 units of 6 cores and 3 GiB, 64 of 2 cores and 1 GiB
+HALF = "nvidia.com/mig-3g.40gb"
+
+
+def test_of_a_mix_a_team_has_so_much_of_each_profile() -> None:
+    """One flavor with both resources; each with a borrowing limit, since without one all that is idle can be had."""
+    team = Team(name="vision", owner="o", gpus={"mixed/3g.40gb": 4, "cut": 7}, borrows={"mixed/3g.40gb": 2})
+    other = Team(name="language", owner="o", gpus={"mixed/1g.10gb": 60, "mixed/3g.40gb": 10})
+    args = TenancyArgs(teams=(team, other), pools=(CUT, MIXED), queueing=QUEUEING)
+    assert quotas(cluster_queue(team, args, QUEUEING))["mixed"] == {
+        "cpu": {"nominalQuota": "24"},
+        "memory": {"nominalQuota": "12Gi"},
+        MIG: {"nominalQuota": "0", "borrowingLimit": "0"},
+        HALF: {"nominalQuota": "4", "borrowingLimit": "2"},
+    }
+    assert quotas(cluster_queue(other, args, QUEUEING))["mixed"]["cpu"] == {"nominalQuota": "180"}
+    assert quotas(cohort(args, QUEUEING))["mixed"] == {
+        "cpu": {"nominalQuota": "20"},
+        "memory": {"nominalQuota": "10Gi"},
+        MIG: {"nominalQuota": "4"},
+        HALF: {"nominalQuota": "2"},
+    }
+    assert quota(team, args) == {f"requests.{MIG}": "7", f"requests.{HALF}": "6"}
+    assert quota(other, args) == {f"requests.{MIG}": "60", f"requests.{HALF}": "10"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        ({"mixed": 1}, r"gpus\['mixed'\]; accepted: cut, mixed/3g.40gb, mixed/1g.10gb"),
+        ({"mixed/7g.80gb": 1}, r"gpus\['mixed/7g.80gb'\]; accepted: cut, mixed/3g.40gb, mixed/1g.10gb"),
+        ({"mixed/3g.40gb": 17}, r"gpus\['mixed/3g.40gb'\]=17; accepted: 0 to 16, the nvidia.com/mig-3g.40gb"),
+    ],
+)
+def test_of_a_mix_the_profile_is_to_be_said(gpus: dict[str, int], message: str) -> None:
+    """The pool's name alone would not say of what; what can be said is."""
+    with pytest.raises(ValueError, match=message):
+        TenancyArgs(teams=(Team(name="x", owner="o", gpus=gpus),), pools=(CUT, MIXED))
 
 
 def test_what_is_promised_twice_is_refused_where_it_is_guaranteed() -> None:

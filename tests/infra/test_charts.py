@@ -1,5 +1,6 @@
 """Where charts and kinds are taken from; no network, and modules that are a folder of the test's own."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from infra import charts, toolchain
+from infra.errors import CouldNotRun
 from infra.toolchain import catalogue, network
 
 
@@ -43,12 +45,12 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int) -> list[str]:
     """Have every host answer with a status, and return the list of addresses that are asked."""
     asked: list[str] = []
 
-    def head(url: str, **_: object) -> httpx.Response:
-        asked.append(url)
-        return httpx.Response(status)
+    def stream(method: str, url: str, **_: object) -> contextlib.nullcontext[httpx.Response]:
+        asked.append(f"{method} {url}")
+        return contextlib.nullcontext(httpx.Response(status))
 
     monkeypatch.setattr(network, "reachable", set)
-    monkeypatch.setattr(httpx, "head", head)
+    monkeypatch.setattr(httpx, "stream", stream)
     return asked
 
 
@@ -62,8 +64,8 @@ def pinned(pin: charts.InModule) -> str:
 
 @pytest.mark.parametrize("pin", charts.pins().values(), ids=lambda pin: pin.name)
 def test_a_pin_is_of_the_version_that_the_controller_is_built_from(pin: charts.Pin) -> None:
-    """One version in the pin, in the published address and in the family's go.mod."""
-    assert pin.version.removeprefix("v") == pinned(pin)
+    """One version in the pin, in the published address and in the family's go.mod, where a module has it."""
+    assert pin.source is None or pin.version.removeprefix("v") == pinned(pin.source)
     assert pin.version in pin.probe
 
 
@@ -114,8 +116,8 @@ def test_a_published_chart_is_taken_where_it_answers(monkeypatch: pytest.MonkeyP
     assert charts.upstream("cert-manager").location == "https://charts.jetstack.io/charts/cert-manager-v1.21.1.tgz"
     assert charts.upstream("kueue").location == "oci://registry.k8s.io/kueue/charts/kueue"
     assert asked == [
-        "https://charts.jetstack.io/charts/cert-manager-v1.21.1.tgz",
-        "https://registry.k8s.io/v2/kueue/charts/kueue/manifests/0.19.2",
+        "GET https://charts.jetstack.io/charts/cert-manager-v1.21.1.tgz",
+        "HEAD https://registry.k8s.io/v2/kueue/charts/kueue/manifests/0.19.2",
     ]
 
 
@@ -127,3 +129,29 @@ def test_a_host_that_refuses_is_not_asked_again_for_a_while(monkeypatch: pytest.
     assert Path(charts.upstream("cert-manager").location).is_dir()
     assert forgotten == ["charts.jetstack.io"]
     assert len(asked) == 1
+
+
+def test_a_chart_that_no_module_has_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that answers; nothing else is asked."""
+    asked = answering(monkeypatch, 200)
+    assert charts.upstream("gpu-operator").location == asked[0].removeprefix("GET ")
+
+
+@pytest.mark.parametrize("status", [None, 403])
+def test_without_a_way_to_it_the_message_says_where_it_could_come_from(
+    status: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Offline, or behind a proxy that refuses: its address, that no module has it, and where to put it."""
+    if status is None:
+        monkeypatch.setenv("KIBAN_OFFLINE", "1")
+    else:
+        answering(monkeypatch, status)
+        monkeypatch.setattr(network, "forget", lambda _: None)
+    target = tmp_path / "cache" / "charts" / "gpu-operator-v26.7.0"
+    with pytest.raises(CouldNotRun, match="no Go module has it") as refused:
+        charts.upstream("gpu-operator")
+    for said in ("gpu-operator v26.7.0", "https://helm.ngc.nvidia.com/", str(target), "nothing was changed"):
+        assert said in str(refused.value)
+    target.mkdir(parents=True)
+    (target / "Chart.yaml").write_text("name: gpu-operator\n")
+    assert charts.upstream("gpu-operator").location == str(target)

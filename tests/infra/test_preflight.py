@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from components.gpu_node_pools import GpuPool
 from components.metadata_store import ExternalDatabase, InCluster, MetadataStoreArgs
 from infra.errors import BadInput
-from infra.preflight import gib, refuse_volumes
+from infra.preflight import gib, refuse_levels, refuse_volumes
 
 
 def storage_class(name: str, *, default: bool = False, expands: bool = False) -> dict[str, Any]:
@@ -62,6 +63,33 @@ def test_a_volume_that_cannot_be_made_is_refused(
 def test_a_volume_that_can_be_made_passes(wanted: InCluster, existing: list[dict[str, Any]]) -> None:
     """A new one of a known class, one that stays as it is, and one that grows where its class lets it."""
     refuse_volumes({"postgres": wanted}, existing=existing, classes=CLASSES)
+
+
+def pool(*topology: str) -> GpuPool:
+    """Return a pool with these levels."""
+    return GpuPool(name="near", accelerator="NVIDIA-L4", gpus_per_node=8, nodes=2, topology=topology)
+
+
+NEAR = [{"metadata": {"name": "near"}, "spec": {"levels": [{"nodeLabel": "rack"}, {"nodeLabel": "host"}]}}]
+
+
+@pytest.mark.parametrize("topology", [(), ("host",), ("block", "rack", "host")])
+def test_levels_that_kueue_has_otherwise_are_refused(topology: tuple[str, ...]) -> None:
+    """It would say so itself, in the middle of an `up`."""
+    with pytest.raises(BadInput) as refusal:
+        refuse_levels([pool(*topology)], existing=NEAR)
+    line = str(refusal.value)
+    assert line.startswith(f"pool 'near': topology={topology!r}, but Kueue has ('rack', 'host')")
+    assert "accepted: " in line
+    assert line.endswith("nothing was changed")
+    assert "\n" not in line
+
+
+def test_levels_that_kueue_has_or_hears_of_first_pass() -> None:
+    """The same ones; those of a pool that had none; and what other pools had does not matter."""
+    refuse_levels([pool("rack", "host")], existing=NEAR)
+    refuse_levels([pool("rack", "host")], existing=[])
+    refuse_levels([], existing=NEAR)
 
 
 def test_what_is_outside_the_cluster_needs_no_volume() -> None:

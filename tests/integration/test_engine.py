@@ -22,9 +22,10 @@ from infra.clusters import Cluster, embedded
 from infra.clusters.nodes import Nodes
 from infra.clusters.waiting import until
 from infra.engine import Result
+from infra.engine.locks import held_in
 from infra.errors import BadInput, CouldNotRun, RunFailed
 from infra.kubectl import Kubectl
-from infra.target import Target
+from infra.target import PROJECT, Target
 from stacks._schema import EmbeddedCluster, KubeconfigCluster, State
 
 KIBAN = Path(sys.executable).with_name("kiban")
@@ -66,7 +67,7 @@ def pulumis(where: Target) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def cluster(cluster_home: Path) -> Iterator[Cluster]:
     """Return the cluster of the environment `ci`, running."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     environment = stacks.load("ci")
     assert isinstance(environment.cluster, EmbeddedCluster)
     nodes = Nodes(system=environment.system_nodes, gpu_pools=environment.gpu_pools)
@@ -271,7 +272,7 @@ def assert_converges(where: Target) -> None:
 
 def test_killed_at_any_point_a_durable_run_converges(durable: Target, full: bool) -> None:  # noqa: FBT001
     """Kill -9 of pulumi, at points spread over an `up` whose every step is written down."""
-    points = 20 if full else 2
+    points = 20 if full else 1
     for point in range(points):
         engine.destroy(durable)
         killer = threading.Thread(target=kill_engine, args=(durable, 2 * RUN * (point + 0.5) / points))
@@ -298,6 +299,7 @@ def test_what_a_cancelled_run_left_pending_is_dropped(applied: Target) -> None:
     assert_converges(applied)
 
 
+@pytest.mark.full
 def test_killed_kiban_takes_the_engine_with_it(ci: Target) -> None:
     """Kill -9 of Kiban alone: pulumi cancels by itself and lets go of the stack."""
     engine.destroy(ci)
@@ -321,8 +323,8 @@ def test_all_killed_at_once(ci: Target) -> None:
     """Kill -9 of Kiban and pulumi together: the next run ends what was left, clears the lock and converges."""
     engine.destroy(ci)
     running = subprocess.Popen([KIBAN, "up", "ci"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: bool(engines(ci)), seconds=60, what="the engine")
-    time.sleep(RUN / 2)  # in the middle
+    until(lambda: bool(held_in(ci.backend, PROJECT, ci.stack)), seconds=60, what="the engine's lock")
+    time.sleep(RUN / 4)  # in the middle
     victims = engines(ci)
     running.kill()
     for victim in victims:
@@ -335,6 +337,7 @@ def test_all_killed_at_once(ci: Target) -> None:
     assert_converges(ci)
 
 
+@pytest.mark.full
 def test_a_killed_destroy_goes_on(durable: Target) -> None:
     """The next `destroy` finds some gone, deletes the rest, and leaves nothing."""
     engine.up(durable)

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from infra import status
+from infra import paths, status
 from infra.clusters import Cluster, embedded
 from infra.clusters.embedded import node, placement, processes, realnode
 from infra.clusters.nodes import Nodes
@@ -38,7 +38,7 @@ SERVE = "mkdir -p /tmp/www && echo served > /tmp/www/index.html && exec httpd -f
 @pytest.fixture(scope="module")
 def cluster(cluster_home: Path) -> Iterator[Cluster]:
     """Return a cluster with a real node, for the tests of this file."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIBAN_REAL_NODE", "1")
         yield embedded.up("real", POOLS, say=print)
@@ -332,7 +332,7 @@ def test_the_loss_of_every_process_is_made_good(real: Kubectl, cluster: Cluster)
 
 def test_without_a_real_node_one_line_says_so(cluster_home: Path) -> None:
     """Where there is to be none, or can be none, the cluster comes up all the same and says why in a line."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIBAN_REAL_NODE", "0")
@@ -358,9 +358,10 @@ def leavings(*clusters: str) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.full
 def test_two_side_by_side_with_one_address(cluster_home: Path, record: Record) -> None:
     """Each has a Service on the same ClusterIP with its own pod behind it; the end of one leaves nothing of it."""
-    assert cluster_home.is_dir()
+    assert paths.home() == cluster_home
     before = leavings("left", "right")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIBAN_REAL_NODE", "1")

@@ -78,6 +78,7 @@ def test_the_provider_has_its_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.full
 def test_a_real_build_runs(cache: Path) -> None:
     """The real Go builds a program that runs, and the next resolve takes it from the cache."""
     (row,) = toolchain.build(["tiny"], say=quiet)

@@ -1,4 +1,7 @@
-"""As much of JSON Schema (draft 2020-12) as docs/reference/rehearsal.schema.json uses. Another keyword is an error."""
+"""As much of JSON Schema (draft 2020-12) as docs/reference/rehearsal.schema.json and the tests' kinds use.
+
+Another keyword is an error.
+"""
 
 import json
 import re
@@ -22,10 +25,34 @@ _PLAIN: Mapping[str, Callable[[Any, Any], bool]] = {
     "enum": lambda value, wanted: value in wanted,
     "type": lambda value, wanted: any(_is(value, each) for each in ([wanted] if isinstance(wanted, str) else wanted)),
     "minimum": lambda value, wanted: not isinstance(value, int | float) or value >= wanted,
-    "pattern": lambda value, wanted: bool(re.search(wanted, value)),
+    "maximum": lambda value, wanted: not isinstance(value, int | float) or value <= wanted,
+    "minLength": lambda value, wanted: len(value) >= wanted,
+    "maxLength": lambda value, wanted: len(value) <= wanted,
+    "minItems": lambda value, wanted: len(value) >= wanted,
+    "maxItems": lambda value, wanted: len(value) <= wanted,
+    "minProperties": lambda value, wanted: len(value) >= wanted,
+    "maxProperties": lambda value, wanted: len(value) <= wanted,
+    "pattern": lambda value, wanted: not isinstance(value, str) or bool(re.search(wanted, value)),
+    "anyOf": lambda value, wanted: any(not list(problems(value, each)) for each in wanted),
     "oneOf": lambda value, wanted: sum(not list(problems(value, each)) for each in wanted) == 1,
 }
-_ANNOTATIONS = {"$schema", "$defs", "title", "description"}
+_ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "format"}
+
+
+def structural(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A kind's schema, where a field that it does not have is a problem, which the API server would drop.
+
+    Without its rules (x-kubernetes-validations, in CEL): those are the API server's to judge.
+    """
+    plain = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes-")}
+    if "properties" in plain:
+        plain["properties"] = {name: structural(each) for name, each in plain["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            plain.setdefault("additionalProperties", False)
+    for key in ("items", "additionalProperties"):
+        if isinstance(plain.get(key), dict):
+            plain[key] = structural(plain[key])
+    return plain
 
 
 def problems(value: Any, schema: Mapping[str, Any] = SCHEMA, at: str = "$") -> Iterator[str]:  # noqa: ANN401 - JSON

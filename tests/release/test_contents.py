@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_every_file_that_runs_is_in_a_digest(told: dict[str, Any]) -> None:
-    """Whatever git has is in one part, but for documents, tests and what decides who may promote."""
+    """Whatever git has is in one part, but for documents, tests, what clusters are made of, and who may promote."""
     listed = subprocess.run(["git", "ls-files"], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
     parts = {*(f"charts/{name}" for name in told["charts"]), *set(told["program"]) - {"stacks"}}
     own = {f"stacks/{path}" for name in told["environments"] for path in (f"{name}.py", f"Pulumi.{name}.yaml")}
@@ -40,7 +40,7 @@ def test_every_file_that_runs_is_in_a_digest(told: dict[str, Any]) -> None:
         path
         for path in listed.splitlines()
         if not any(path == part or path.startswith(f"{part}/") for part in {*parts, *own, "stacks/models.yaml"})
-        and not re.match(r"stacks/_[^/]*\.py|(docs|tests|\.ci|\.github|releases)/", path)
+        and not re.match(r"stacks/_[^/]*\.py|(docs|tests|\.ci|\.github|releases|stacks/clusters)/", path)
     }
     assert left - {"stacks/ladder.yaml", "stacks/signers"} == {".gitignore", "LICENSE", "README.md"}
 
@@ -110,7 +110,15 @@ def test_every_image_tool_and_pin_is_named(told: dict[str, Any]) -> None:
     assert set(told["tools"]) == {*toolchain.TOOLS, "pypi/pulumi", "pypi/pulumi-kubernetes", "uv.lock"}
     pins = yaml.safe_load((paths.ROOT / "charts" / "upstream.yaml").read_text())
     assert set(told["upstream"]) == {f"{section}/{name}" for section in pins for name in pins[section]}
-    assert all(pin["sum"].startswith("h1:") for pin in told["upstream"].values())
+    published = {name: pin for name, pin in told["upstream"].items() if pin["module"] is None}
+    assert all(pin["sum"].startswith("h1:") for name, pin in told["upstream"].items() if name not in published)
+    assert published.keys() == {"charts/gpu-operator"}
+    assert published["charts/gpu-operator"] == {
+        "version": "v26.7.0",
+        "module": None,
+        "sum": None,
+        "published": "https://helm.ngc.nvidia.com/nvidia/charts/gpu-operator-v26.7.0.tgz",
+    }
 
 
 def test_no_digest_is_made_up(told: dict[str, Any]) -> None:

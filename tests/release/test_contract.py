@@ -41,7 +41,7 @@ def test_the_kinds_of_contents_and_their_fields_are_pinned() -> None:
     }
     assert fields == {
         "environments": {"values", "configuration", "models"},
-        "upstream": {"version", "module", "sum"},
+        "upstream": {"version", "module", "sum", "published"},
         "images": {"tag", "digest", "environments"},
     }
     assert told["schema"] == {"release": releases.SCHEMA, "record": "kiban/record/v1"}

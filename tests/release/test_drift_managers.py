@@ -21,6 +21,7 @@ DEPLOYMENT = {
     "spec": {"template": {"spec": {"containers": [{"name": "manager"}]}}},
 }
 OPERATOR = DEPLOYMENT | {"metadata": {"name": "prometheus-operator"}}
+JOBSET = DEPLOYMENT | {"metadata": {"name": "jobset-controller"}}
 LEASES = [
     lease("kube-system", "kueue"),
     lease("kiban-serving", "envoy"),
@@ -41,6 +42,8 @@ LEASES = [
         ("PrometheusOperator", True),
         ("cert-manager-certificates-issuing", True),
         ("operator", True),
+        ("jobset", True),
+        ("job", False),
         ("mallory", False),
         ("eve", False),
         ("kubectl-edit", False),
@@ -52,7 +55,7 @@ LEASES = [
 )
 def test_a_controller_is_known_by_what_it_does(manager: str, is_controller: bool) -> None:  # noqa: FBT001
     """A Lease where programs have theirs, a status of the platform's, a name of the platform's; no kubectl, ever."""
-    assert (manager in controllers([DEPLOYMENT, OPERATOR], LEASES, ["kiban-serving"])) is is_controller
+    assert (manager in controllers([DEPLOYMENT, OPERATOR, JOBSET], LEASES, ["kiban-serving"])) is is_controller
 
 
 def test_entries_leave_status_out() -> None:

@@ -399,7 +399,7 @@ def test_without_a_commit_or_a_repository(tmp_path: Path) -> None:
     add(tmp_path, *STORY)
     assert told(tmp_path) == ""
     shutil.rmtree(tmp_path / ".git")
-    with pytest.raises(CouldNotRun, match="not a git repository"):
+    with pytest.raises(CouldNotRun, match="is no git repository"):
         record.verify(tmp_path, "dev")
 
 

@@ -178,7 +178,7 @@ def test_what_only_simulated_nodes_run_is_simulated(
     monkeypatch.setattr(target, "runs_pods", lambda name: name == "real")
     cluster.objects["deployments"] = [deployment("kiban-metadata")]
     for name, evidence in (("real", "executed"), ("stand-in", "simulated")):
-        on = dc.replace(PROD, cluster=EmbeddedCluster(name=name))
+        on = PROD.on(EmbeddedCluster(name=name))
         assert looked(dc.replace(where, environment=on))["components"].evidence == evidence
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from infra import system
 from infra.clusters import Cluster, kubeconfig
-from infra.clusters.embedded import controlplane, network, parts, processes, realnode, record
+from infra.clusters.embedded import clusterapi, controlplane, karpenter, network, parts, processes, realnode, record
 from infra.clusters.embedded.api import Api
 from infra.clusters.embedded.bringup import BringUp
 from infra.clusters.embedded.layout import layout
@@ -47,9 +47,20 @@ __all__ = [
 Say = Callable[[str], None]
 
 
-def tools(name: str, images: Sequence[str] = ()) -> tuple[str, ...]:
+def tools(
+    name: str, nodes: "Nodes | None" = None, images: Sequence[str] = (), *, cluster_api: bool | None = None
+) -> tuple[str, ...]:
     """The tools that `up` will ask for, in that order."""
-    return (*controlplane.NAMES, *realnode.tools(images)) if runs_pods(name) else controlplane.NAMES
+    known = record.load(folder(name))
+    real = realnode.tools(images) if runs_pods(name) else ()
+    managing = known is not None and known.cluster_api if cluster_api is None else cluster_api
+    provisioning = bool(known and known.instance_types) if nodes is None else bool(nodes.provisioned)
+    return (
+        *controlplane.NAMES,
+        *real,
+        *((clusterapi.CORE,) if managing else ()),
+        *((karpenter.NAME,) if provisioning else ()),
+    )
 
 
 def runs_pods(name: str) -> bool:
@@ -66,6 +77,7 @@ def up(
     tools: Mapping[str, Path] | None = None,
     images: Sequence[str] = (),
     isolated: bool | None = None,
+    cluster_api: bool | None = None,
 ) -> Cluster:
     """Start what does not run of the cluster, wait until it is ready, and give it the nodes.
 
@@ -73,11 +85,12 @@ def up(
     tools: name to binary, each asked for as it is about to start; by default toolchain.resolve.
     images: references that its real node, if it has one, gets besides those that every one has.
     isolated: whether a new cluster gets a network namespace; by default as root on Linux where that is allowed.
+    cluster_api: whether Cluster API's controllers run beside it; None leaves it as it is.
     Raises BadInput for a name that cannot be one, RunFailed naming the process that ended or is not ready.
     """
     where = folder(name)
     with record.locked(where, say):
-        return BringUp(where, say=say, tools=tools, isolated=isolated).run(nodes, images)
+        return BringUp(where, say=say, tools=tools, isolated=isolated).run(nodes, images, cluster_api=cluster_api)
 
 
 def down(name: str, *, say: Say) -> None:

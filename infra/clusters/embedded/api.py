@@ -39,13 +39,14 @@ class Unanswered(RunFailed):
 class Api:
     """One API server. Every request raises Refused or Unanswered where it does not succeed.
 
+    user: whose certificate and key in the folder `pki` the requests are made with.
     Safe to use from several threads, each with a connection of its own.
     """
 
-    def __init__(self, server: str, *, pki: Path) -> None:
+    def __init__(self, server: str, *, pki: Path, user: str = "admin") -> None:
         self._address = urlsplit(server).netloc
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._tls.load_cert_chain(str(pki / "admin.crt"), str(pki / "admin.key"))
+        self._tls.load_cert_chain(str(pki / f"{user}.crt"), str(pki / f"{user}.key"))
         self._local = threading.local()
 
     def ready(self) -> bool:
@@ -84,6 +85,17 @@ class Api:
         headers = {"Content-Type": "application/json"}
         answer: Object = json.loads(self._send("POST", path, json.dumps(manifest), headers))
         return answer
+
+    def serves(self, manifests: Iterable[Object]) -> bool:
+        """Whether it serves the kind that each CustomResourceDefinition among these objects defines."""
+        specs = [each["spec"] for each in manifests if each["kind"] == "CustomResourceDefinition"]
+        try:
+            for spec in specs:
+                version = next(each["name"] for each in spec["versions"] if each["storage"])
+                self.metadata(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}?limit=1")
+        except Refused:
+            return False
+        return True
 
     def dry_run(self, path: str, manifest: Object) -> Object:
         """What would be made of an object that is posted to a list."""

@@ -5,6 +5,8 @@ before what it names is made, and what runs is read from the processes themselve
 """
 
 import dataclasses as dc
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,9 @@ from infra import system, toolchain
 from infra.clusters import Cluster, files, kubeconfig
 from infra.clusters.embedded import (
     addons,
+    clusterapi,
     controlplane,
+    karpenter,
     network,
     node,
     parts,
@@ -41,7 +45,12 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _READY_WITHIN = 180.0  # seconds; takes 3 on an idle machine, and a process that ends is noticed at once
-_LISTENERS = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
+_LISTENERS = {
+    "etcd": "etcd",
+    "etcd-peer": "etcd",
+    "kube-apiserver": "kube-apiserver",
+    "cluster-api": "cluster-api",
+}
 
 
 class _OnDemand(dict[str, Path]):
@@ -64,11 +73,15 @@ class BringUp:
         self._known = record.load(where) or self._create(isolated)
         self._owner = Owner(folder=where, id=self._known.id)
 
-    def run(self, nodes: "Nodes | None", images: Sequence[str]) -> Cluster:
+    def run(self, nodes: "Nodes | None", images: Sequence[str], *, cluster_api: bool | None) -> Cluster:
         """Do what is missing."""
         began = time.monotonic()
         self._let_end()
+        if cluster_api is not None:
+            self._write(cluster_api=cluster_api)
         self._ensure_network()
+        if nodes is not None:
+            self._choose_instance_types(nodes)
         at = layout(self._where, self._known)
         wanted = parts.processes(at, self._known)
         self._end_outdated(wanted)
@@ -89,6 +102,10 @@ class BringUp:
             self._say(f"ready after {time.monotonic() - began:.1f} s{own}")
         if self._known.real:
             self._real_node([name for name in node.NAMES if name not in running], wanted, at, api, images)
+        if self._known.cluster_api:
+            self._cluster_api([name for name in clusterapi.NAMES if name not in running], wanted, at, api)
+        if self._known.instance_types:
+            self._karpenter(wanted, at, api, nodes, missing=karpenter.NAME not in running)
         processes.cap_logs(self._where)
         context = kubeconfig.context_of(self._where.name)
         return Cluster(name=self._where.name, kubeconfig=self._where / "kubeconfig", context=context, uid=uid)
@@ -141,8 +158,10 @@ class BringUp:
         if isinstance(now, Loopback):
             running = processes.running(self._owner)
             for listener, process in _LISTENERS.items():
-                port = now.ports[listener]
-                if process not in running and not network.is_free(port):
+                port = now.ports.get(listener)
+                if port is None:  # an earlier Kiban's cluster has none
+                    now = now.moved(listener)
+                elif process not in running and not network.is_free(port):
                     now = now.moved(listener)
                     self._say(f"port {port} is taken by another program; {listener} is now on {now.ports[listener]}")
             self._write(network=now)
@@ -153,6 +172,20 @@ class BringUp:
                 now.remove()
                 self._write(network=(made := network.namespace(self._where)))
                 made.make()
+
+    def _choose_instance_types(self, nodes: "Nodes") -> None:
+        """Write down what Karpenter can make, under a name that says what is in it; where that is none, there is none.
+
+        Called before anything runs, since what runs with other instance types is ended then.
+        """
+        from infra.clusters.instance_types import instance_types  # noqa: PLC0415 - loads Pulumi, which takes 1 s
+
+        name = None
+        if offered := instance_types(nodes.provisioned):
+            text = json.dumps(offered, indent=1)
+            name = f"instance-types-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+            files.replace(self._where / name, text)
+        self._write(instance_types=name)
 
     def _end_outdated(self, wanted: Mapping[str, processes.Process]) -> None:
         """End what runs with other flags than it should: an address has changed, or Kiban has."""
@@ -167,7 +200,7 @@ class BringUp:
             return
         self._announce(missing)
         for name in missing:
-            tool = self._tools[name]
+            tool = self._program(wanted[name])
             if name not in controlplane.STORE:
                 self._until(api.ready, "the API server is not ready")
                 if self._api_seconds is None and "kube-apiserver" in self._launched:
@@ -191,7 +224,7 @@ class BringUp:
         for name in missing:
             if name == "kube-router":  # it gives up where there is no such node
                 self._until(lambda: realnode.registered(api), "the kubelet makes no node")
-            self._launch(wanted[name], self._tools[name], (*at.network.command, *real.command()))
+            self._launch(wanted[name], self._program(wanted[name]), (*at.network.command, *real.command()))
             if name == "containerd":
                 self._until(real.serves, "containerd does not answer")
         for reference in realnode.BASE:
@@ -204,6 +237,36 @@ class BringUp:
             self._say(f"real node ready after {time.monotonic() - began:.1f} s")
         if [reference for reference in images if real.load(reference, self._say)]:
             api.apply(addons.IMAGES, placement.images(real.images()))
+
+    def _cluster_api(self, missing: Sequence[str], wanted: Mapping[str, Process], at: Layout, api: Api) -> None:
+        """Start what is missing of Cluster API, with the kinds and permissions that it needs before it."""
+        if missing:
+            self._announce(missing)
+            self._apply(api, applied := clusterapi.objects(at))
+            self._until(lambda: api.serves(applied.values()), "the API server does not serve Cluster API's kinds")
+        for name in missing:
+            self._launch(wanted[name], self._program(wanted[name]), at.network.command)
+        self._until(lambda: clusterapi.ready(api), "Cluster API's webhooks do not answer")
+
+    def _program(self, process: Process) -> Path:
+        return process.program or self._tools[process.name]
+
+    def _karpenter(
+        self, wanted: Mapping[str, Process], at: Layout, api: Api, nodes: "Nodes | None", *, missing: bool
+    ) -> None:
+        """Start Karpenter where it is missing, with all that it needs there before it."""
+        if missing:
+            self._announce([karpenter.NAME])
+            self._apply(api, karpenter.permissions())
+            self._apply(api, kinds := karpenter.kinds(toolchain.module_folder(*karpenter.MODULE)))
+            self._until(lambda: api.serves(kinds.values()), "the API server does not serve Karpenter's kinds")
+            self._apply(api, karpenter.node_class())
+        if nodes is not None:
+            from infra.clusters.nodes import devices  # noqa: PLC0415 - loads Pulumi, which takes 1 s
+
+            self._apply(api, karpenter.device_plugin({one.name: devices(one) for one in nodes.provisioned}))
+        if missing:
+            self._launch(wanted[karpenter.NAME], self._tools[karpenter.NAME], at.network.command)
 
     def _apply(self, api: Api, manifests: Mapping[str, Object]) -> None:
         for path, manifest in manifests.items():

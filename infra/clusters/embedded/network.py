@@ -29,7 +29,7 @@ _ROUTES = Path("/proc/net/route")
 _LINKS = ipaddress.IPv4Network("198.19.0.0/16")  # RFC 2544, for benchmarks: no provider or VPN routes it
 _PORTS = range(20000, 30000)
 _CLONE_NEWNET, _MS_BIND, _IFF_UP = 0x40000000, 0x1000, 0x1
-PORTS = {"kube-apiserver": 6443, "etcd": 2379, "etcd-peer": 2380}
+PORTS = {"kube-apiserver": 6443, "etcd": 2379, "etcd-peer": 2380, "cluster-api": 9443}
 
 
 @dc.dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,24 @@
-"""All processes of an embedded cluster: the control plane's, and the real node's where it has one."""
+"""All processes of an embedded cluster: the control plane's, the real node's, and those that make its machines."""
 
-from infra.clusters.embedded import controlplane, node
+from infra.clusters.embedded import clusterapi, controlplane, karpenter, node
 from infra.clusters.embedded.layout import Layout
 from infra.clusters.embedded.processes import Process
 from infra.clusters.embedded.record import Record
 
-ALL = (*controlplane.NAMES, *node.NAMES)
-
 
 def names(known: Record) -> tuple[str, ...]:
     """What runs of the cluster, in the order of starting."""
-    return ALL if known.real else controlplane.NAMES
+    return (
+        *controlplane.NAMES,
+        *(node.NAMES if known.real else ()),
+        *(clusterapi.NAMES if known.cluster_api else ()),
+        *((karpenter.NAME,) if known.instance_types else ()),
+    )
 
 
 def processes(at: Layout, known: Record) -> dict[str, Process]:
     """Name to process, in the order of starting."""
-    return controlplane.processes(at) | (node.processes(at) if known.real else {})
+    own = node.processes(at) if known.real else {}
+    own |= clusterapi.processes(at) if known.cluster_api else {}
+    own |= {karpenter.NAME: karpenter.process(at, known.instance_types)} if known.instance_types else {}
+    return controlplane.processes(at) | own

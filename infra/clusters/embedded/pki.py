@@ -20,10 +20,12 @@ CLIENTS = {
     "kube-controller-manager": ("system:kube-controller-manager", None),
     "kube-scheduler": ("system:kube-scheduler", None),
     "kwok": ("kiban:kwok", None),
+    "karpenter-kwok": ("kiban:karpenter", None),
     "kubelet-client": ("kiban:kube-apiserver-kubelet-client", None),
     "kube-proxy": ("system:kube-proxy", None),
     "kube-router": ("kiban:kube-router", None),
     "local-path": ("kiban:local-path", None),
+    "simulated-provider": ("kiban:simulated-provider", None),
 }
 _KUBELET = ("system:node:host", "system:nodes")
 _AUTHORITIES = {"ca": "kiban", "front-proxy-ca": "kiban-front-proxy", "etcd-ca": "kiban-etcd"}
@@ -41,6 +43,8 @@ def ensure(folder: Path, *, addresses: Sequence[str]) -> None:
         _make(folder, name, common, group=group, issuer="ca")
     common, group = _KUBELET
     _make(folder, "kubelet", common, group=group, issuer="ca", served_at=("host", *addresses))
+    # its webhooks are served where it is a client, too
+    _make(folder, "cluster-api", "kiban:cluster-api", issuer="ca", served_at=("127.0.0.1",))
     _make(folder, "front-proxy", "front-proxy-client", issuer="front-proxy-ca")
     _make(folder, "etcd-client", "kube-apiserver", issuer="etcd-ca")
     _make(folder, "etcd", "etcd", issuer="etcd-ca", served_at=("localhost", "127.0.0.1"))

@@ -37,11 +37,15 @@ class Owner:
 
 @dc.dataclass(frozen=True, kw_only=True)
 class Process:
-    """What to run: also the name of its tool and of its log. `environment` is all that it sees besides PATH."""
+    """What to run: also the name of its log, and of its tool where it has no program of its own.
+
+    environment: all that it sees besides PATH.
+    """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = dc.field(default_factory=dict)
+    program: Path | None = None
 
 
 def log(folder: Path, name: str) -> Path:

@@ -46,6 +46,8 @@ class Record:
 
     id: tells its processes from those of an earlier cluster in the same folder.
     services, pods: CIDR. real: whether it has a real node. uid: of kube-system, once it was seen.
+    instance_types: the file in its folder of what Karpenter can make, where pools ask for it.
+    cluster_api: whether Cluster API's controllers run beside it.
     """
 
     id: str
@@ -53,8 +55,10 @@ class Record:
     services: str
     pods: str
     real: bool = False
+    instance_types: str | None = None
     started: Mapping[str, Started] = dc.field(default_factory=dict)
     uid: str | None = None
+    cluster_api: bool = False
 
 
 def check_name(name: str) -> None:

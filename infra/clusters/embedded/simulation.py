@@ -11,7 +11,9 @@ from infra.clusters.embedded.rbac import Rule
 
 _FINGERPRINT = "kiban.dev/fingerprint"
 _NODES = "/api/v1/nodes"
-_OURS = "?labelSelector=kiban.dev/simulated%3Dtrue"
+# not those that a controller has made
+_OURS = "?labelSelector=kiban.dev/simulated%3Dtrue,app.kubernetes.io/managed-by%3Dkiban"
+_KARPENTERS = "?labelSelector=karpenter.sh/nodepool"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _ROLE: list[Rule] = [
     ("", ["nodes"], ["get", "list", "watch", "patch"]),
@@ -37,7 +39,10 @@ def prepare(api: Api) -> None:
 
 
 def converge(api: Api, manifests: Iterable[Object]) -> tuple[int, int]:
-    """Make the simulated nodes these, touching only those that differ; how many were set and how many removed."""
+    """Make the simulated nodes these, touching only those that differ; how many were set and how many removed.
+
+    Karpenter's own are left alone.
+    """
     wanted = {manifest["metadata"]["name"]: _fingerprinted(manifest) for manifest in manifests}
     there = {meta["name"]: _fingerprint_of(meta) for meta in api.metadata(_NODES + _OURS)}
     differ = [node for name, node in wanted.items() if there.get(name) != _fingerprint_of(node["metadata"])]
@@ -49,8 +54,17 @@ def converge(api: Api, manifests: Iterable[Object]) -> tuple[int, int]:
 
 
 def readiness(api: Api) -> tuple[int, int]:
-    """How many simulated nodes there are, and how many of them are Ready."""
-    rows = api.get(_NODES + _OURS + "&includeObject=None", accept="application/json;as=Table;g=meta.k8s.io;v=v1")[
+    """How many simulated nodes of the data there are, and how many of them are Ready."""
+    return _readiness(api, _OURS)
+
+
+def provisioned(api: Api) -> tuple[int, int]:
+    """How many nodes Karpenter has made that are still there, and how many of them are Ready."""
+    return _readiness(api, _KARPENTERS)
+
+
+def _readiness(api: Api, selector: str) -> tuple[int, int]:
+    rows = api.get(_NODES + selector + "&includeObject=None", accept="application/json;as=Table;g=meta.k8s.io;v=v1")[
         "rows"
     ]
     states = [row["cells"][1].split(",") for row in rows or []]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import psutil
 
-from infra.clusters.embedded import controlplane, node, parts, processes, realnode, record, simulation
+from infra.clusters.embedded import controlplane, karpenter, node, parts, processes, realnode, record, simulation
 from infra.clusters.embedded.api import Api, Unanswered
 from infra.clusters.embedded.layout import layout
 from infra.clusters.embedded.network import Namespace
@@ -18,6 +18,7 @@ from infra.errors import BadInput
 
 State = Literal["running", "dead", "never started"]
 _TAIL = 5
+_UNKNOWN: tuple[int | None, int | None] = (None, None)
 
 
 @dc.dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class ProcessStatus:
 class Status:
     """A cluster.
 
-    nodes, nodes_ready: counts of simulated nodes; None while the API server is not ready.
+    nodes, nodes_ready: counts of the simulated nodes of the data; None while the API server is not ready.
+    provisioned, provisioned_ready: of those that Karpenter has made; None also where it does not run.
     real_node: whether the real node is Ready; None where there is none, or while the API server is not ready.
     """
 
@@ -51,6 +53,8 @@ class Status:
     real: bool
     nodes: int | None = None
     nodes_ready: int | None = None
+    provisioned: int | None = None
+    provisioned_ready: int | None = None
     real_node: bool | None = None
 
     @property
@@ -71,8 +75,13 @@ class Status:
             "evidence": "executed",
         }
         nodes = {"nodes": self.nodes, "ready": self.nodes_ready, "evidence": "simulated"}
+        made = (
+            [{"provisioned": self.provisioned, "ready": self.provisioned_ready, "evidence": "simulated"}]
+            if any(process.name == karpenter.NAME for process in self.processes)
+            else []
+        )
         real = [{"node": node.NAME, "is_ready": self.real_node, "evidence": "executed"}] if self.real else []
-        return [whole, nodes, *real, *map(_item, self.processes)]
+        return [whole, nodes, *made, *real, *map(_item, self.processes)]
 
 
 def status(name: str) -> Status:
@@ -84,7 +93,7 @@ def status(name: str) -> Status:
     running = processes.running(Owner(folder=where, id=known.id))
     seen = tuple(_process(where, known, one, running.get(one)) for one in parts.names(known))
     at = layout(where, known)
-    counts: tuple[int | None, int | None] = (None, None)
+    counts = made = _UNKNOWN
     real_node = None
     ready = False
     if running.keys() >= set(controlplane.STORE):
@@ -93,6 +102,7 @@ def status(name: str) -> Status:
             ready = all(process.state == "running" for process in seen)
             with contextlib.suppress(Unanswered):
                 counts = simulation.readiness(api)
+                made = simulation.provisioned(api) if known.instance_types else _UNKNOWN
                 real_node = realnode.ready(api) if known.real else None
     return Status(
         name=name,
@@ -105,6 +115,8 @@ def status(name: str) -> Status:
         real=known.real,
         nodes=counts[0],
         nodes_ready=counts[1],
+        provisioned=made[0],
+        provisioned_ready=made[1],
         real_node=real_node,
     )
 

@@ -3,6 +3,7 @@
 from infra.rehearsal.checks import (
     apis,
     budgets,
+    devices,
     images,
     kinds,
     network,
@@ -29,4 +30,5 @@ ALL: tuple[Check, ...] = (
     *queues.CHECKS,
     *budgets.CHECKS,
     *apis.CHECKS,
+    *devices.CHECKS,
 )

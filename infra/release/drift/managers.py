@@ -68,8 +68,11 @@ class Controllers:
 
 
 def _named_for(manager: str, workload: str) -> bool:
-    """PrometheusOperator for prometheus-operator; cert-manager-issuing for cert-manager; webhook for a-webhook."""
-    same = _plain(manager) == _plain(workload)
+    """PrometheusOperator for prometheus-operator; cert-manager-issuing for cert-manager; webhook for a-webhook.
+
+    And jobset for jobset-controller.
+    """
+    same = _plain(manager) in {_plain(workload), _plain(workload.removesuffix("-controller"))}
     return same or manager.startswith(f"{workload}-") or workload.endswith(f"-{manager}")
 
 

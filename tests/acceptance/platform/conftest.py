@@ -1,6 +1,7 @@
 """The cluster that these tests share, and what they find on it: a recorded run, its model, and that in service."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from infra.clusters.waiting import until
 from tests.acceptance.platform import workflow
+from tests.acceptance.platform.leavings import leavings
 from tests.acceptance.platform.monitoring import reached
 from tests.acceptance.platform.team import TEAM, registered, shown, start
 from tests.acceptance.platform.traffic import WATCH
@@ -22,9 +24,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="package")
-def platform(checkout: Checkout) -> Checkout:
-    """Return the checkout with `local` up, brought up by the commands of the workflow example's job `up`."""
-    checkout.run("cluster", "up", "local", "--env", "local")
+def before(checkout: Checkout) -> dict[str, set[str]]:
+    """Return what there was before the first command."""
+    checkout.run("--version")
+    return leavings(checkout)
+
+
+@pytest.fixture(scope="package")
+def first_up(checkout: Checkout, before: dict[str, set[str]]) -> tuple[float, str]:
+    """Return how long the README's first command took, and what it printed."""
+    assert not (checkout.root / ".kiban").exists(), before
+    start = time.monotonic()
+    printed = checkout.run("up", "local").stdout
+    return time.monotonic() - start, printed
+
+
+@pytest.fixture(scope="package")
+def platform(checkout: Checkout, first_up: tuple[float, str]) -> Checkout:
+    """Return the checkout with `local` up, and again by the commands of the workflow example's job `up`."""
+    assert first_up
     for command in workflow.commands("up"):
         checkout.shell(command, ENVIRONMENT="local", CI="true")
     return checkout

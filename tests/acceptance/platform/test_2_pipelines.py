@@ -226,6 +226,7 @@ def begun(platform: Checkout, run: str, step: str) -> bool:
     return bool(re.search(rf"-{step}-\d+ (Running|Succeeded)", platform.kubectl("local", *pods, states)))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("recorded")
 def test_a_run_outlives_kills(platform: Checkout, record: Record) -> None:
     """Kill -9 of the database, the store and the controller during a run: it succeeds, and nothing recorded is lost."""
@@ -251,6 +252,7 @@ def test_a_run_outlives_kills(platform: Checkout, record: Record) -> None:
     )
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("recorded")
 def test_everything_is_restored_from_a_backup(platform: Checkout, record: Record) -> None:
     """Database and bucket are destroyed: every run, model version and object is back, by digest."""
@@ -293,6 +295,7 @@ def test_newer_data_is_not_restored_over(platform: Checkout, record: Record) -> 
         store = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
         store.put_object(Bucket="{TEAM}", Key="inputs/newer.csv", Body=b"newer")
     """
+    platform.run("backup", "local")
     said(platform, "newer", script)
     done = platform.run("restore", "local", "--from", "latest", "--yes", expect=2)
     assert "inputs/newer.csv" in done.stderr
@@ -306,6 +309,7 @@ def test_newer_data_is_not_restored_over(platform: Checkout, record: Record) -> 
     )
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("recorded")
 def test_credentials_rotate_without_losing_a_run(platform: Checkout, record: Record) -> None:
     """A run that began with the old key ends well after another was handed out, and pods from then on have that."""

@@ -104,9 +104,10 @@ def kill(platform: Checkout) -> None:
     servers[0].kill()
 
 
-def test_pods_end_under_load(steady: Checkout, record: Record, full: bool) -> None:  # noqa: FBT001
+@pytest.mark.full
+def test_pods_end_under_load(steady: Checkout, record: Record) -> None:
     """No more requests fail than the objective allows, none of them repeated."""
-    ends = (delete, kill) * (3 if full else 1)
+    ends = (delete, kill) * 3
     seconds = EACH * len(ends)
     kubectl = functools.partial(steady.kubectl, "local", *NAMESPACE)
     kubectl(

@@ -62,6 +62,7 @@ def test_stages_are_well_formed_and_complete() -> None:
         assert stage["spec"]["steps"]
     assert {stage["metadata"]["name"] for stage in stages} == {
         "node-ready",
+        "node-fail",
         "node-heartbeat",
         "pod-ready",
         "pod-complete",

@@ -34,6 +34,31 @@ def test_a_pool_that_grows_is_simulated_at_its_largest() -> None:
     assert len(addresses) == 8
 
 
+def test_nodes_are_in_the_domains_of_their_pools_levels() -> None:
+    """Sixteen nodes in blocks of eight and racks of four: two blocks, four racks, each within one block."""
+    levels = ("example.com/block", "example.com/rack", "kubernetes.io/hostname")
+    pool = GpuPool(
+        name="near",
+        accelerator="NVIDIA-L4",
+        gpus_per_node=8,
+        nodes=16,
+        topology=levels,
+        domains=(8, 4),
+        labels={"x": "y"},
+    )
+    nodes = [node["metadata"]["labels"] for node in manifests(Nodes(system=NONE, gpu_pools=(pool,)))]
+    assert [labels["example.com/rack"] for labels in nodes] == [f"near-{rack}" for rack in range(4) for _ in range(4)]
+    assert [labels["example.com/block"] for labels in nodes] == ["near-0"] * 8 + ["near-1"] * 8
+    assert [labels["kubernetes.io/hostname"] for labels in nodes] == [f"near-{index}" for index in range(16)]
+
+
+def test_a_pool_that_says_no_sizes_is_one_domain() -> None:
+    """Kueue sees no node that lacks the label of a level."""
+    pool = GpuPool(name="near", accelerator="NVIDIA-L4", gpus_per_node=8, nodes=3, topology=("rack",))
+    nodes = manifests(Nodes(system=NONE, gpu_pools=(pool,)))
+    assert [node["metadata"]["labels"]["rack"] for node in nodes] == ["near-0"] * 3
+
+
 def test_whole_gpus_are_offered_under_their_own_name() -> None:
     """A plain pool offers nvidia.com/gpu and is found by the accelerator's label."""
     node = only(GpuPool(name="a100", accelerator="NVIDIA-A100-SXM4-80GB", gpus_per_node=8, nodes=1))
@@ -48,6 +73,14 @@ def test_mig_slices_are_offered_and_whole_gpus_are_none() -> None:
     offered = {name: units for name, units in node["status"]["capacity"].items() if name.startswith("nvidia.com")}
     assert offered == {"nvidia.com/gpu": "0", "nvidia.com/mig-1g.5gb": "56"}
     assert node["metadata"]["labels"]["nvidia.com/mig.strategy"] == "mixed"
+
+
+def test_of_a_mix_each_profile_is_offered() -> None:
+    """Every device of the node is cut alike."""
+    mix = {"3g.20gb": 1, "1g.5gb": 4}
+    node = only(GpuPool(name="m", accelerator="NVIDIA-A100-SXM4-40GB", gpus_per_node=8, nodes=1, mig=mix))
+    offered = {name: units for name, units in node["status"]["capacity"].items() if name.startswith("nvidia.com")}
+    assert offered == {"nvidia.com/gpu": "0", "nvidia.com/mig-3g.20gb": "8", "nvidia.com/mig-1g.5gb": "32"}
 
 
 def test_time_slices_are_offered_as_shared() -> None:

@@ -68,7 +68,7 @@ def test_a_number_that_was_given_to_another_process_does_not() -> None:
     assert lock(pid=os.getpid(), since=NOW - dt.timedelta(days=30)).stale
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 4_000_001])
+@pytest.mark.parametrize("pid", [os.getpid(), 4_000_001], ids=["of a living process here", "of none"])
 def test_of_other_hosts_nothing_is_known(pid: int) -> None:
     """A lock of another host is never cleared without being asked."""
     assert not lock(pid=pid, host="elsewhere").stale

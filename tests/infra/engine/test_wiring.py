@@ -8,19 +8,23 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 import pytest
+from pulumi.runtime import settings
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.proto.callback_pb2 import Callback
 
 import stacks
 from components._charts import UpstreamChart
+from components._devices import DevicePlugin, Driver, GpuOperator
 from components._labels import ENVIRONMENT
-from components.monitoring import KINDS
+from components.gpu_node_pools import ClusterApi, Existing, Karpenter, Source
+from components.monitoring import KINDS, MonitoringArgs
 from components.pipeline_engine import KubeflowPipelines, PipelineEngineArgs
 from components.tenancy import Team
 from infra import wiring
 from infra.errors import CouldNotRun
 from infra.wiring import FIELD_MANAGER, WAIT_FOR, marked
-from stacks._schema import Environment
+from stacks._schema import Environment, KubeconfigCluster
+from tests.components import any_pools
 
 CHART = "kubernetes:helm.sh/v4:Chart"
 
@@ -101,6 +105,7 @@ def declared(
 
     def declare(environment: Environment) -> Registered:
         recorder = Recorder()
+        settings.ROOT.set(None)  # else what the last program asked to be done to every resource is done once more
         set_mocks(recorder, project="kiban", stack=environment.name, preview=False, monitor=Monitor(recorder, after))
 
         @pulumi.runtime.test  # type: ignore[untyped-decorator]
@@ -239,6 +244,43 @@ def test_kueues_objects_are_there_under_their_pinned_names(registered: Registere
     }
 
 
+KARPENTER = Karpenter(**any_pools.KARPENTER)
+CLUSTER_API = ClusterApi(**any_pools.CLUSTER_API, failure_domains=("b", "a"))
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (KARPENTER, {"nodepool-l4": "l4", "nodeoverlay-l4": "l4"}),
+        (
+            CLUSTER_API,
+            {"machinedeployment-l4-a": "l4-a", "machinedeployment-l4-b": "l4-b", "machinehealthcheck-l4": "l4"},
+        ),
+        (Existing(), {}),
+    ],
+)
+def test_what_makes_nodes_is_there_under_its_pinned_names(
+    source: Source,
+    names: dict[str, str],
+    environment: Environment,
+    declared: Callable[[Environment], Registered],
+    after: dict[str, set[str]],
+) -> None:
+    """Another name would be other nodes. Teams go first, so that no pod is left that would ask for one more."""
+    (pool,) = environment.gpu_pools
+    size = {"nodes": 2} if source is CLUSTER_API else {"nodes": None, "min_nodes": 0, "max_nodes": 2}
+    pool = dc.replace(pool, source=source, time_slices=2, **size)
+    cluster = KubeconfigCluster(context="x", kube_system_uid="1")
+    registered = declared(dc.replace(environment, cluster=cluster, gpu_pools=(pool,)))
+    made = {
+        each.name.removeprefix("pools-"): each.inputs["metadata"]["name"]
+        for each in registered
+        if each.inputs.get("apiVersion", "").startswith(("karpenter.sh/", "cluster.x-k8s.io/"))
+    }
+    assert made == names
+    assert {f"pools-{name}" for name in names} <= after["tenancy-vision"]
+
+
 def test_controllers_are_shut_in_but_for_the_api_server(registered: Registered) -> None:
     """Each has a namespace of Pod Security `restricted`, closed but for the ports that the API server calls."""
     for namespace, ports in (("kueue-system", [9443, 8082]), ("cert-manager", [10250])):
@@ -271,6 +313,25 @@ def test_what_kueue_reads_is_made_after_it_and_goes_before_it(after: dict[str, s
     assert "foundation-cert-manager" not in after["pools-kueue"]
 
 
+def test_jobsets_are_known_before_kueue_looks(
+    environment: Environment,
+    declared: Callable[[Environment], Registered],
+    after: dict[str, set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the data asks for them: kinds, then both controllers, then the namespaces that have JobSets."""
+    kind = "jobsets.jobset.x-k8s.io"
+    monkeypatch.setattr("infra.charts.crds", lambda name: {kind: {"metadata": {"name": kind}, "spec": {"of": name}}})
+    assert environment.queueing
+    made = declared(dc.replace(environment, queueing=dc.replace(environment.queueing, jobsets=True)))
+    (chart,) = (each for each in made if each.name == "pools-jobset")
+    assert (chart.inputs["name"], chart.inputs["namespace"]) == ("jobset", "jobset-system")
+    assert chart.inputs["skipCrds"] is True
+    assert f"pools-jobset-crd-{kind}" in after["pools-jobset"] & after["pools-kueue"]
+    assert "pools-jobset" not in after["pools-kueue"]
+    assert "pools-jobset" in after["tenancy-vision"]
+
+
 def test_without_controllers_there_is_neither_chart_nor_what_it_would_read(
     environment: Environment, declared: Callable[[Environment], Registered]
 ) -> None:
@@ -279,6 +340,85 @@ def test_without_controllers_there_is_neither_chart_nor_what_it_would_read(
     assert not [made for made in registered if made.typ == CHART or made.inputs.get("kind", "").endswith("Queue")]
     (quota,) = (made for made in registered if made.typ == "kubernetes:core/v1:ResourceQuota")
     assert quota.inputs["spec"]["hard"] == {"requests.nvidia.com/gpu": "2"}
+
+
+@pytest.fixture
+def equipped(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[GpuOperator | DevicePlugin], Environment]:
+    """Return what gives the environment a cluster with devices, their software, and monitoring."""
+
+    def crds(name: str) -> dict[str, dict[str, Any]]:
+        names = [f"{plural}.monitoring.coreos.com" for plural in KINDS]
+        return {each: {"metadata": {"name": each}, "spec": {"group": name}} for each in names}
+
+    monkeypatch.setattr("infra.charts.crds", crds)
+    real = KubeconfigCluster(context="x", kube_system_uid="0")
+    return lambda devices: dc.replace(environment, cluster=real, devices=devices, monitoring=MonitoringArgs())
+
+
+@pytest.mark.parametrize(
+    ("devices", "charts"),
+    [
+        (GpuOperator(driver=Driver(version="595.91.07", system="ubuntu24.04")), {"gpu-operator"}),
+        (DevicePlugin(), {"node-feature-discovery", "devices"}),
+    ],
+)
+def test_device_software_has_a_namespace_that_is_its_own(
+    devices: GpuOperator | DevicePlugin,
+    charts: set[str],
+    equipped: Callable[[GpuOperator | DevicePlugin], Environment],
+    declared: Callable[[Environment], Registered],
+    after: dict[str, set[str]],
+) -> None:
+    """The only one that is privileged; closed, with the configuration there before what reads it."""
+    registered = declared(equipped(devices))
+    spaces = [made for made in registered if made.typ == "kubernetes:core/v1:Namespace"]
+    levels = {
+        made.inputs["metadata"]["name"]: made.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for made in spaces
+    }
+    assert {name for name, level in levels.items() if level != "restricted"} == {devices.namespace}
+    own = {
+        made.inputs["metadata"]["name"]
+        for made in registered
+        if made.inputs.get("metadata", {}).get("namespace") == devices.namespace
+    }
+    policies = {"default-deny", "allow-within", "allow-dns", "allow-api-server", "allow-monitoring"}
+    policies |= {"allow-packages"} if isinstance(devices, GpuOperator) else set()
+    assert own == policies | {"gpu-device-plugin", "gpu-mig-partitions"}
+    assert {made.name for made in registered if made.name.startswith("devices-") and made.typ == CHART} == {
+        f"devices-{chart}" for chart in charts
+    }
+    for chart in charts:
+        assert {"devices-gpu-device-plugin", "devices-gpu-mig-partitions", "devices-system-default-deny"} <= after[
+            f"devices-{chart}"
+        ]
+    if "devices" in charts:
+        assert "devices-node-feature-discovery" in after["devices-devices"]
+
+
+def test_the_api_server_calls_no_pod_of_device_software(
+    equipped: Callable[[GpuOperator | DevicePlugin], Environment], declared: Callable[[Environment], Registered]
+) -> None:
+    """A rule that names no port opens all of them."""
+    registered = declared(equipped(GpuOperator()))
+    (policy,) = (made for made in registered if made.name == "devices-system-allow-api-server")
+    assert policy.inputs["spec"]["policyTypes"] == ["Egress"]
+    assert "ingress" not in policy.inputs["spec"]
+
+
+def test_the_exporters_monitor_is_made_after_its_kind_and_is_the_only_one(
+    equipped: Callable[[GpuOperator | DevicePlugin], Environment],
+    declared: Callable[[Environment], Registered],
+    after: dict[str, set[str]],
+) -> None:
+    """The chart of monitoring has it, and waits for the operator's kinds; the GPU operator's own is off."""
+    registered = {made.name: made for made in declared(equipped(GpuOperator())) if made.typ == CHART}
+    assert registered["monitoring"].inputs["values"]["watch"]["gpus"] is True
+    assert {f"monitoring-crd-{kind}.monitoring.coreos.com" for kind in KINDS} <= after["monitoring"]
+    assert registered["devices-gpu-operator"].inputs["values"]["dcgmExporter"] == {"serviceMonitor": {"enabled": False}}
+    assert "devices-gpu-operator" in after["monitoring-gpu-operator-allow-monitoring"]
 
 
 def test_a_chart_that_cannot_be_had_is_told_in_one_line(
@@ -310,7 +450,8 @@ def test_dependencies_grow_with_the_teams_and_not_with_their_square(
     assert whole.serving
     counts = []
     for number in (2, 4, 6):
-        teams = tuple(Team(name=f"team{each}", owner="a") for each in range(number))
+        parts = {pool.name: 1 for pool in whole.gpu_pools}
+        teams = tuple(Team(name=f"team{each}", owner="a", borrows=parts) for each in range(number))
         pipelines = PipelineEngineArgs(kubeflow=KubeflowPipelines(mode="multi-user"))
         serving = dc.replace(whole.serving, models=())
         after.clear()

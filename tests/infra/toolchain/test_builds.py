@@ -123,7 +123,7 @@ def test_ctrl_c_ends_go_and_leaves_nothing(bench: Bench) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert "KeyboardInterrupt" in errors
-    assert not alive(bench.calls("build")[0])
+    until(lambda: not alive(bench.calls("build")[0]), "Go ends, too")
     assert not bench.scratch()
     assert not bench.binaries()
 
@@ -223,12 +223,15 @@ def test_too_little_space_is_refused_before_go_runs(bench: Bench, monkeypatch: p
 
 
 def test_a_first_build_needs_the_space_of_its_family(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figure for a whole family holds for its first build only: later ones find its packages compiled."""
-    toolchain.resolve("small", say=quiet)
-    monkeypatch.setattr(catalogue, "SPACE", {"tiny": sys.maxsize})
-    assert toolchain.resolve("tiny", say=quiet)
-    for path in bench.binaries():
-        path.unlink()
+    """The figure for a whole family holds while its packages are not compiled: at first, and once those are removed."""
+    compiled = bench.cache / "go" / "build"
+    with cache.shared(compiled):
+        toolchain.resolve("small", say=quiet)
+        (compiled / "package").touch()
+        monkeypatch.setattr(catalogue, "SPACE", {"tiny": sys.maxsize})
+        assert toolchain.resolve("tiny", say=quiet)
+    (tiny,) = (path for path in bench.binaries() if path.name == "tiny")
+    tiny.unlink()
     with pytest.raises(BadInput, match="is full"):
         toolchain.resolve("tiny", say=quiet)
 
@@ -328,3 +331,24 @@ def test_listing_builds_nothing(bench: Bench) -> None:
     assert rows["tiny"] == {"tool": "tiny", "version": "1.2.3", "family": "tiny", "source": "missing", "path": None}
     assert rows["small"]["source"] == "cache"
     assert len(bench.calls("build")) == 1
+
+
+def test_what_was_compiled_on_the_way_is_removed_by_the_last_who_builds(bench: Bench) -> None:
+    """Tens of GB that no tool needs; a build that goes on in another process keeps them."""
+    compiled = bench.cache / "go" / "build"
+    with cache.shared(compiled):
+        (compiled / "package").touch()
+        toolchain.resolve("tiny", say=quiet)
+        assert (compiled / "package").exists()
+        toolchain.resolve("small", say=quiet)
+    assert not compiled.exists()
+
+
+def test_what_a_failed_build_has_compiled_is_there_for_the_next(bench: Bench) -> None:
+    """To go on costs what is left, not all of it again."""
+    compiled = bench.cache / "go" / "build"
+    compiled.mkdir(parents=True)
+    (compiled / "package").touch()
+    with pytest.raises(RuntimeError), cache.shared(compiled):
+        raise RuntimeError
+    assert (compiled / "package").exists()

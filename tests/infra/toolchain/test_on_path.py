@@ -79,6 +79,14 @@ def test_what_go_wrote_into_a_program_is_its_version(tmp_path: Path, modules: st
     assert on_path.version(program, None) == version
 
 
+def test_a_program_may_be_the_whole_of_its_module(tmp_path: Path) -> None:
+    """Its main package is then the module's own folder; one whose name only begins like it is another's."""
+    program = tmp_path / "jobset"
+    modules = "dep\texample.com/job\tv9.9.9\th1:a=\ndep\texample.com/jobset\tv0.12.0\th1:b=\n"
+    program.write_bytes(f"\x7fELF\0path\t\0path\texample.com/jobset\n{modules}".encode() + "\xf9".encode())
+    assert on_path.version(program, None) == "0.12.0"
+
+
 def test_a_program_of_another_kind_has_no_version(tmp_path: Path) -> None:
     """What Go has not built says nothing, whatever it is."""
     assert on_path.version(write_program(tmp_path / "kueue", "#!/bin/sh\necho kueue v0.19.2\n"), None) is None

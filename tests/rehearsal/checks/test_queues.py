@@ -215,6 +215,20 @@ def test_a_team_has_a_part_where_it_has_a_quota_or_may_borrow(nominal: int, borr
     assert found == {"system": "cpu", "a100": resource}
 
 
+def test_of_each_kind_of_device_of_a_flavor_there_is_a_part() -> None:
+    """A pool cut into a mix has several; their Jobs have names of their own."""
+    objects = queue(8)
+    (group,) = objects["ClusterQueue.kueue.x-k8s.io"][0]["spec"]["resourceGroups"]
+    (a100,) = [each for each in group["flavors"] if each["name"] == "a100"]
+    a100["resources"].append({"name": "nvidia.com/mig-1g.10gb", "nominalQuota": "4", "borrowingLimit": "0"})
+    found = [(part.name, part.flavor, part.resource, part.own) for part in parts(look(objects).now)]
+    assert found == [
+        ("system", "system", "cpu", 4),
+        ("a100", "a100", GPU, 8),
+        ("a100.2", "a100", "nvidia.com/mig-1g.10gb", 4),
+    ]
+
+
 def test_a_job_is_what_a_member_would_write() -> None:
     """One unit, the pool by its label, the taints of devices; how close its pods are where the pool asks for that."""
     part = Part(

@@ -1,28 +1,9 @@
-"""What git knows of the repository at a root."""
+"""What git's history knows of the files of a record."""
 
-import subprocess
 from pathlib import Path
 
 from infra.errors import CouldNotRun
-
-
-def output(root: Path, *words: str, stdin: str | None = None) -> str:
-    """What `git WORDS` prints, run at the root. Raises CouldNotRun, in one line, where it fails."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - whichever git there is
-            cwd=root,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise CouldNotRun("git is not installed; what happened to a record is asked of it") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise CouldNotRun(f"`git {' '.join(words)}`: {said}")
-    return done.stdout
+from infra.git import output
 
 
 def entered(root: Path, folder: str) -> dict[str, dict[str, str]]:

@@ -1,69 +1,17 @@
-"""The main job, as the README tells it: up, again, the plain command, jobs that wait, down, nothing left."""
+"""The main job, as the README tells it: up, again, the plain command, jobs that wait; its end is in test_9_end.py."""
 
 import functools
 import json
 import time
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from pyroute2 import IPRoute, netns
 
 from infra.clusters.waiting import until
 from tests.checkout import Checkout
 from tests.conftest import Record
 
 QUEUED = {"kueue.x-k8s.io/queue-name": "default"}
-
-
-def leavings(checkout: Checkout) -> dict[str, set[str]]:
-    """Return what a run could leave behind: processes, interfaces, namespaces, mounts, files outside the cache."""
-    with IPRoute() as route:
-        interfaces = {link.get_attr("IFLA_IFNAME") for link in route.get_links()}
-    marker = str(checkout.root)
-    processes = {
-        " ".join(process.info["cmdline"])
-        for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and marker in " ".join(process.info["cmdline"])
-    }
-    home = Path.home()
-    files = {
-        str(path)
-        for path in [
-            *(
-                p
-                for p in checkout.root.rglob("*")
-                if not {".venv", "__pycache__"} & set(p.relative_to(checkout.root).parts)
-            ),
-            *home.glob(".pulumi/**/*"),
-            *home.glob(".kube/**/*"),
-            *Path("/run").glob("kiban/**/*"),
-        ]
-    }
-    return {
-        "processes": processes,
-        "interfaces": interfaces,
-        "namespaces": set(netns.listnetns()),
-        "mounts": {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()},
-        "files": files,
-    }
-
-
-@pytest.fixture(scope="module")
-def before(checkout: Checkout) -> dict[str, set[str]]:
-    """Return what there was before the first command."""
-    checkout.run("--version")
-    return leavings(checkout)
-
-
-@pytest.fixture(scope="module")
-def first_up(checkout: Checkout, before: dict[str, set[str]]) -> tuple[float, str]:
-    """Return how long the README's first command took, and what it printed."""
-    assert not (checkout.root / ".kiban").exists(), before
-    start = time.monotonic()
-    printed = checkout.run("up", "local").stdout
-    return time.monotonic() - start, printed
 
 
 def test_first_command_brings_the_platform_up(first_up: tuple[float, str], record: Record) -> None:
@@ -98,6 +46,7 @@ def test_second_up_has_nothing_to_do(checkout: Checkout, record: Record) -> None
     )
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("first_up")
 def test_plain_pulumi_and_kiban_agree(checkout: Checkout, record: Record) -> None:
     """The real CLI finds everything unchanged after `kiban up`, and `kiban up` after the real CLI."""
@@ -262,6 +211,7 @@ def told(checkout: Checkout, pending: str) -> str:
     return next((str(item["why"]) for item in items if item.get("pending") == pending), "")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("first_up")
 def test_kueue_killed_comes_back_and_nothing_else_waited_for_it(checkout: Checkout, record: Record) -> None:
     """Kill -9 of its process: the kubelet starts it again, and it admits once more. Meanwhile other pods start."""
@@ -315,25 +265,3 @@ def test_the_rules_hold_for_everyone(
     assert (done.returncode == 0) is (refusal is None)
     assert refusal is not None or json.loads(done.stdout).items() >= QUEUED.items()
     assert (refusal or "") in done.stderr
-
-
-def test_destroy_and_down_leave_nothing(
-    checkout: Checkout, before: dict[str, set[str]], first_up: tuple[float, str], record: Record
-) -> None:
-    """After `destroy` and `cluster down` there is no process, interface, mount or file outside the cache."""
-    assert first_up
-    checkout.run("destroy", "local", "--yes")
-    assert (
-        checkout.kubectl("local", "get", "namespaces", "-l", "app.kubernetes.io/managed-by=kiban", "-o", "name") == ""
-    )
-    checkout.run("cluster", "down", "local")
-    after = leavings(checkout)
-    left = {kind: sorted(after[kind] - before[kind]) for kind in after}
-    assert left == {kind: [] for kind in after}
-    record(
-        line="4 destroy and cluster down leave nothing",
-        evidence="executed",
-        figure="nothing left",
-        goal="no process, interface, mount or file",
-        command="./kiban destroy local; ./kiban cluster down local",
-    )
