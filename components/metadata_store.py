@@ -388,6 +388,8 @@ class MetadataStore(pulumi.ComponentResource):
                 "MLFLOW_EXPERIMENT_NAME": team.name,
                 "MLFLOW_S3_ENDPOINT_URL": self.object_store.endpoint,
                 "AWS_DEFAULT_REGION": self.object_store.region,
+                "AWS_RETRY_MODE": "standard",
+                "AWS_MAX_ATTEMPTS": "8",  # a minute: a new pod is refused until its NetworkPolicies are in force
                 "BUCKET": self.object_store.buckets[team.name],
             },
             opts=self._opts(),
