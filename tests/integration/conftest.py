@@ -1,6 +1,6 @@
 """Real clusters for the integration tests: one that all share and only read, and ones of a test's own.
 
-Their state is in a KIBAN_HOME of the run, and whatever is left of any of them at the end is taken down.
+Their state and settings are theirs until the last of these tests; whatever is left of any of them is then taken down.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ POOLS = Nodes(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a KIBAN_HOME for this run, whose clusters are gone when it ends."""
     home = tmp_path_factory.mktemp("home")
@@ -36,14 +36,14 @@ def cluster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             embedded.down(name, say=console.say)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_cluster(cluster_home: Path) -> Cluster:
     """Return a running cluster with the nodes of POOLS; a test leaves it as it was."""
     assert paths.home() == cluster_home
     return embedded.up("shared", POOLS, say=console.say)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubectl(shared_cluster: Cluster) -> Kubectl:
     """Return kubectl on the shared cluster."""
     return Kubectl(shared_cluster.kubeconfig, shared_cluster.context)

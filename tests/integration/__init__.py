@@ -1,0 +1,1 @@
+"""Tests on real clusters, of one part each. A package: their clusters last as long as it."""
