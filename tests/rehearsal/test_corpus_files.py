@@ -73,6 +73,19 @@ def test_edits_fit_the_bundle_and_leave_valid_python(each: Case | Harmless, tmp_
                 compile(file.read_text(), file.name, "exec")
 
 
+def test_each_is_published_where_it_belongs() -> None:
+    """The page of the corpus has every case, with its thread and check, found or missed, and every harmless change."""
+    page = (ROOT / "docs" / "reference" / "corpus.md").read_text()
+    _, *sections = re.split(r"^## .*$", page, flags=re.MULTILINE)
+    listed = [sorted(re.findall(r"^(?:\| \[|- )(.*)$", section, flags=re.MULTILINE)) for section in sections]
+    start = {case.name: f"{case.title}]({case.thread}) | `{case.check}` | " for case in CASES}
+    assert listed == [
+        sorted(f"{start[case.name]}{case.step} |" for case in CASES if not case.missed),
+        sorted(f"{start[case.name]}{case.missed} |" for case in CASES if case.missed),
+        sorted(each.title for each in HARMLESS),
+    ]
+
+
 def test_a_text_that_is_not_there_once_is_refused(tmp_path: Path) -> None:
     """An edit that fits twice or not at all says so, and changes nothing."""
     file = tmp_path / "values.yaml"
