@@ -67,7 +67,7 @@ class Play:
         self._last = base or candidate
         self._before: Snapshot | None = None
         self._installed: Snapshot | None = None
-        self._images: dict[Path, frozenset[str]] = {}
+        self._images: dict[Version, frozenset[str]] = {}
         self._faults: tuple[str, ...] = ()
         self._objects = 0
         self._memory = 0
@@ -203,9 +203,9 @@ class Play:
         return [(check, finding) for check, found in outcomes.items() for finding in found.findings]
 
     def _images_of(self, version: Version) -> frozenset[str]:
-        if version.root not in self._images:
+        if version not in self._images:
             words = ("images", self._request.environment, "--on", CLUSTER)
             status, document = self._verbs.run(version, *words)
             listed = () if status else document["items"]  # a base may be older than the verb
-            self._images[version.root] = frozenset(item["image"] for item in listed)
-        return self._images[version.root]
+            self._images[version] = frozenset(item["image"] for item in listed)
+        return self._images[version]

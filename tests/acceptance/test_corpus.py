@@ -53,7 +53,7 @@ class Stage:
         apply(edits, self.base.root)
         self.environment, self.edits = environment, edits
         request = Request(environment=environment, base="base", candidate="candidate")
-        self.play = Play(request, self.old, self.new, self.home, say)
+        self.play = Play(request, self.old, Version(root=self.candidate.root, title="candidate"), self.home, say)
         self.play.begin(self.old)
         self.play.install(self.old)
         self.before = found(self.play, "install")
@@ -64,10 +64,11 @@ class Stage:
         """The base."""
         return Version(root=self.base.root, title="base")
 
-    @property
-    def new(self) -> Version:
-        """The candidate."""
-        return Version(root=self.candidate.root, title="candidate")
+    def new(self, case: Case | Harmless) -> Version:
+        """The candidate of a case."""
+        restore(self.candidate)
+        apply(case.edits, self.candidate.root)
+        return Version(root=self.candidate.root, title=case.name)
 
 
 def restore(checkout: Checkout) -> None:
@@ -104,12 +105,11 @@ def selected() -> list[object]:
 def test_a_case_is_found_by_its_check(stage: Stage, case: Case | Harmless) -> None:
     """And by its companions at most; after the rollback the base is as it was."""
     play = stage.ready(case.environment, case.base if isinstance(case, Case) else ())
-    restore(stage.candidate)
-    apply(case.edits, stage.candidate.root)
+    new = stage.new(case)
     play.outcomes.clear()
     step = case.step if isinstance(case, Case) else "second up"
-    if play.step("upgrade", stage.new).ok and step == "second up":
-        play.step("second up", stage.new, judged=False)
+    if play.step("upgrade", new).ok and step == "second up":
+        play.step("second up", new, judged=False)
     if step == "destroy":
         play.destroy()
     else:
