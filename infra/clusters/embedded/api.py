@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,8 @@ class Unanswered(RunFailed):
 class Api:
     """One API server. Every request raises Refused or Unanswered where it does not succeed.
 
+    Where the API server asks to be asked again later, as it does for a kind whose store is being made again, it is,
+    as long as a request may take.
     user: whose certificate and key in the folder `pki` the requests are made with.
     Safe to use from several threads, each with a connection of its own.
     """
@@ -118,6 +121,19 @@ class Api:
     def _send(
         self, method: str, path: str, body: str | None, headers: Mapping[str, str], *, seconds: float = _SECONDS
     ) -> bytes:
+        deadline = time.monotonic() + seconds
+        while True:
+            answer, content = self._exchange(method, path, body, headers, seconds)
+            if answer.status < http.client.BAD_REQUEST:
+                return content
+            later = answer.getheader("Retry-After")
+            if answer.status != http.client.TOO_MANY_REQUESTS or not later or time.monotonic() + int(later) > deadline:
+                raise Refused(answer.status, f"{method} {path.partition('?')[0]}: {_reason(answer.status, content)}")
+            time.sleep(int(later))
+
+    def _exchange(
+        self, method: str, path: str, body: str | None, headers: Mapping[str, str], seconds: float
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = http.client.HTTPSConnection(self._address, context=self._tls)
@@ -135,11 +151,9 @@ class Api:
             if kept and not isinstance(error, TimeoutError):
                 # the API server ends what was idle for three minutes; every request here may be made twice (what was
                 # created is then refused, since it is there)
-                return self._send(method, path, body, headers, seconds=seconds)
+                return self._exchange(method, path, body, headers, seconds)
             raise Unanswered(f"{method} {path.partition('?')[0]}: no answer from {self._address} ({error})") from error
-        if answer.status >= http.client.BAD_REQUEST:
-            raise Refused(answer.status, f"{method} {path.partition('?')[0]}: {_reason(answer.status, content)}")
-        return content
+        return answer, content
 
 
 def _reason(status: int, content: bytes) -> str:
