@@ -133,8 +133,9 @@ def job(
     selector: Mapping[str, str] | None = None,
     tolerates: Sequence[str] = ("nvidia.com/gpu",),
     close: bool = False,
+    lasts: str = "1s",
 ) -> Object:
-    """Return a Job whose pods, simulated, end after a second."""
+    """Return a Job of a team's queue. asked: by each pod. lasts: how long a simulated pod runs."""
     container = {
         "name": "main",
         "image": "registry.example/train:1",
@@ -149,7 +150,7 @@ def job(
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
     }
-    annotations = {"simulation.kiban.dev/duration": "1s"} | (_TOPOLOGY if close else {})
+    annotations = {"simulation.kiban.dev/duration": lasts} | (_TOPOLOGY if close else {})
     template = {"metadata": {"annotations": annotations}, "spec": pod}
     return {
         "apiVersion": "batch/v1",

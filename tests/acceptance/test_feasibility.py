@@ -166,9 +166,8 @@ def two_pools(checkout: Checkout) -> Checkout:
 
 def of_team(name: str, team: str, gpus: int, **more: Any) -> Object:  # noqa: ANN401
     """Return a Job of a team for GPUs, which runs until it is taken away."""
-    made = generated.job(name, f"team-{team}", {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": str(gpus)}, **more)
-    made["spec"]["template"]["metadata"]["annotations"]["simulation.kiban.dev/duration"] = "1h"
-    return made
+    asked = {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": str(gpus)}
+    return generated.job(name, f"team-{team}", asked, lasts="1h", **more)
 
 
 def asked(checkout: Checkout, team: str, shape: str, *, status: int = 0) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import yaml
 from components._labels import POOL
 from infra.clusters.waiting import until
 from infra.quantities import amount
+from tests import generated
 from tests.checkout import Checkout
 from tests.conftest import Record
 
@@ -162,31 +163,8 @@ def test_labels_say_what_the_node_offers(platform: Checkout) -> None:
 def job(team: str, resource: str, number: int, *, pool: str | None = None) -> Object:
     """Return a Job of one pod that asks for one unit of a resource, of a pool or of any."""
     name = f"{resource.rpartition('/')[2].replace('.', '-')}-{number}"
-    limits = {resource: "1", "cpu": "1", "memory": "1Gi"}
-    container = {
-        "name": "train",
-        "image": "registry.example/train:1",
-        "resources": {"limits": limits},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "nodeSelector": {POOL: pool} if pool else {},
-        "tolerations": [{"key": GPU, "operator": "Exists"}],
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-    }
-    template = {"metadata": {"annotations": {"simulation.kiban.dev/duration": "1h"}}, "spec": pod}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": f"team-{team}",
-            "labels": {"kueue.x-k8s.io/queue-name": "default"},
-        },
-        "spec": {"backoffLimit": 0, "template": template},
-    }
+    asked = {resource: "1", "cpu": "1", "memory": "1Gi"}
+    return generated.job(name, f"team-{team}", asked, selector={POOL: pool} if pool else {}, lasts="1h")
 
 
 def make(platform: Checkout, jobs: list[Object]) -> None:

@@ -61,10 +61,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 def jobs(teams: int) -> list[dict[str, Any]]:
     """Return ten Jobs of four GPUs a team, which run until they are taken away: all that the teams were promised."""
     asked = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "4"}
-    made = [generated.job(f"job-{number}", f"team-team{team}", asked) for number in range(10) for team in range(teams)]
-    for job in made:
-        job["spec"]["template"]["metadata"]["annotations"]["simulation.kiban.dev/duration"] = "2h"
-    return made
+    return [
+        generated.job(f"job-{number}", f"team-team{team}", asked, lasts="2h")
+        for number in range(10)
+        for team in range(teams)
+    ]
 
 
 @pytest.mark.parametrize("nodes", NODES)

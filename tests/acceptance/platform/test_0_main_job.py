@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infra.clusters.waiting import until
+from tests import generated
 from tests.checkout import Checkout
 from tests.conftest import Record
 
@@ -67,32 +68,11 @@ def test_plain_pulumi_and_kiban_agree(checkout: Checkout, record: Record) -> Non
 
 def job(name: str, team: str, gpus: int, **pod_spec: Any) -> str:  # noqa: ANN401
     """Return a Job of one pod that asks for GPUs of the pool a100, as a team's member writes it."""
-    resource = {"nvidia.com/gpu": str(gpus), "cpu": "1", "memory": "1Gi"}
-    pod = {
-        "metadata": {"annotations": {"simulation.kiban.dev/duration": "600s"}},
-        "spec": {
-            "restartPolicy": "Never",
-            "nodeSelector": {"kiban.dev/pool": "a100"},
-            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": "train",
-                    "image": "registry.example/train:1",
-                    "resources": {"limits": resource},
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                }
-            ],
-            **pod_spec,
-        },
-    }
-    manifest = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": f"team-{team}", "labels": QUEUED},
-        "spec": {"backoffLimit": 0, "template": pod},
-    }
-    return json.dumps(manifest)
+    asked = {"nvidia.com/gpu": str(gpus), "cpu": "1", "memory": "1Gi"}
+    made = generated.job(name, f"team-{team}", asked, selector={"kiban.dev/pool": "a100"}, lasts="600s")
+    del made["spec"]["suspend"]  # Kueue's to say
+    made["spec"]["template"]["spec"] |= pod_spec
+    return json.dumps(made)
 
 
 def cpu_job(name: str, team: str) -> str:
