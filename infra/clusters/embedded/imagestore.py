@@ -1,7 +1,7 @@
 """Image stores in the cache that real nodes begin with: what containerd keeps of a set of images, unpacked once.
 
 A node gets all files by hard links, and copies of the databases. Nothing writes to what is linked: blobs are never
-changed, and a container has what it changes in a layer of its own. A store of more images begins with one of fewer.
+changed, and a container has what it changes in a layer of its own. A store begins with the one that is most like it.
 """
 
 import contextlib
@@ -73,15 +73,28 @@ def _store(archives: Mapping[str, Path], tools: Mapping[str, Path], say: Say) ->
 def _make(scratch: Path, archives: Mapping[str, Path], tools: Mapping[str, Path], say: Say) -> None:
     made = scratch / "store"
     made.mkdir()
-    nearest = _nearest({archive.stem for archive in archives.values()})
+    wanted = {archive.stem for archive in archives.values()}
+    nearest = _nearest(wanted)
     if nearest:
         _link(nearest / CONTAINERD, made / CONTAINERD)
         shutil.copytree(nearest / MARKS, made / MARKS)
     missing = {reference: each for reference, each in archives.items() if not (made / MARKS / each.stem).exists()}
     say(f"images: unpacking {len(missing)} of {len(archives)}, once for all clusters that have the same")
     with _containerd(scratch, made / CONTAINERD, tools) as ctr:
+        for mark in (made / MARKS).glob("*"):
+            if mark.name not in wanted:
+                _remove_image(ctr, mark)
         for reference, archive in missing.items():
             import_image(ctr, made / MARKS, reference, archive)
+
+
+def _remove_image(ctr: Sequence[str], mark: Path) -> None:
+    """Have a containerd forget an image, and what no other one has of it."""
+    reference = mark.read_text().split()[0]
+    done = run(ctr, "images", "remove", "--sync", reference)
+    if done.returncode != 0:
+        raise RunFailed(f"image {reference}: containerd keeps it: {done.stderr.strip().splitlines()[-1]}")
+    mark.unlink()
 
 
 def import_image(ctr: Sequence[str], marks: Path, reference: str, archive: Path) -> None:
@@ -94,10 +107,10 @@ def import_image(ctr: Sequence[str], marks: Path, reference: str, archive: Path)
 
 
 def _nearest(stems: set[str]) -> Path | None:
-    """The largest store that has nothing but these."""
+    """The store that lacks the fewest of these, and of those the one that has the fewest others."""
     stores = {store: {mark.name for mark in (store / MARKS).iterdir()} for store in _stores()}
-    usable = [store for store, had in stores.items() if had <= stems]
-    return max(usable, key=lambda store: len(stores[store]), default=None)
+    usable = [store for store, had in stores.items() if had & stems]
+    return min(usable, key=lambda store: (len(stems - stores[store]), len(stores[store] - stems)), default=None)
 
 
 def _stores() -> Iterator[Path]:

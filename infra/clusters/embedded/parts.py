@@ -21,4 +21,4 @@ def processes(at: Layout, known: Record) -> dict[str, Process]:
     own = node.processes(at) if known.real else {}
     own |= clusterapi.processes(at) if known.cluster_api else {}
     own |= {karpenter.NAME: karpenter.process(at, known.instance_types)} if known.instance_types else {}
-    return controlplane.processes(at) | own
+    return controlplane.processes(at, pods=known.real) | own

@@ -16,7 +16,7 @@ NAMESPACE = Namespace(path=Path("/run/kiban/one-0a"), link="kiban0a", host="198.
 def arguments(network: Network, process: str) -> dict[str, str]:
     """Return flag to value of a process."""
     layout = Layout(folder=Path("/c"), network=network, services="10.64.0.0/17", pods="10.64.128.0/17")
-    found = controlplane.processes(layout)[process].arguments
+    found = controlplane.processes(layout, pods=False)[process].arguments
     return dict(argument.removeprefix("--").split("=", 1) for argument in found)
 
 
