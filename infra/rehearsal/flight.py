@@ -33,7 +33,8 @@ _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
 _SERVER = """
-    import http.server
+    import http.server, signal
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the first process of a container has no other
     class Model(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         def do_GET(self):
@@ -45,7 +46,8 @@ _SERVER = """
     http.server.ThreadingHTTPServer(("", 8080), Model).serve_forever()
 """
 _CALLER = """
-    import time, urllib.request
+    import signal, time, urllib.request
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     while True:
         try:
             urllib.request.urlopen("http://MODEL-predictor/v2/health/ready", timeout=5).close()

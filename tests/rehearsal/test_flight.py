@@ -1,11 +1,17 @@
 """Workloads in flight: whose they are, what they ask for, and how it is seen that one was lost."""
 
 import dataclasses as dc
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.clusters.waiting import until
 from infra.rehearsal import asking, flight
 from infra.rehearsal.asking import Part
 from infra.rehearsal.flight import Flight
@@ -51,6 +57,33 @@ def test_a_jobs_state_is_one_word(suspend: bool, status: dict[str, int], state: 
     """As its controller and Kueue have it."""
     assert flight.job_state({"spec": {"suspend": suspend}, "status": status}) == state
     assert flight.job_state(None) == "gone"
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        flight.model("team-vision")["spec"]["predictor"]["containers"][0],
+        flight.caller("team-vision")["spec"]["containers"][0],
+    ],
+    ids=["model", "caller"],
+)
+def test_what_serves_and_what_asks_end_when_they_are_told_to(container: dict[str, Any]) -> None:
+    """Also as the first process of a container, which ignores a signal that it does not handle."""
+    _, option, script = container["command"]
+    as_first = ["sh", "-c", 'trap "" TERM; exec "$@"', "sh", sys.executable, option, script.replace("8080", "0")]
+    with subprocess.Popen(as_first, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: handles(process.pid, signal.SIGTERM), seconds=10, what="its handler", every=0.02)
+            process.terminate()
+            process.wait(10)
+        finally:
+            process.kill()
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 class Cluster:
