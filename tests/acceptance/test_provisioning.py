@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from infra.clusters.waiting import until
+from tests import generated
 from tests.checkout import Checkout
 from tests.conftest import Record
 
@@ -53,24 +54,12 @@ THERE = ("-n", "team-vision")
 ON_GPUS = {"nodeSelector": {"kiban.dev/pool": POOL}, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}
 
 
-def job(name: str, gpus: int, *, seconds: int, **pod: object) -> dict[str, Any]:
-    """Return a Job of one pod that runs for so long."""
-    limits = {"cpu": "1", "memory": "1Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
-    container = {
-        "name": "main",
-        "image": "registry.example/train:1",
-        "resources": {"requests": limits, "limits": limits},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
-    template = {"metadata": {"annotations": {DURATION: f"{seconds}s"}}, "spec": spec | pod}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "labels": {"kueue.x-k8s.io/queue-name": "default"}},
-        "spec": {"template": template},
-    }
+def job(name: str, gpus: int, *, seconds: int, pool: str = POOL) -> dict[str, Any]:
+    """Return a Job of one pod that runs on the pool's nodes for so long; another pod follows one that was lost."""
+    asked = {"cpu": "1", "memory": "1Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    made = generated.job(name, "team-vision", asked, selector={"kiban.dev/pool": pool}, lasts=f"{seconds}s")
+    del made["spec"]["backoffLimit"]
+    return made
 
 
 class Cloud:
@@ -108,7 +97,7 @@ class Cloud:
 
     def fill(self, name: str) -> dict[str, Any]:
         """Start a Job that takes a whole node, and return its pod once that runs."""
-        self.start(job(name, 8, seconds=600, **ON_GPUS))
+        self.start(job(name, 8, seconds=600))
         until(lambda: self.runs(name), seconds=240, what="the run to start", every=1)
         pod = self.pod(name)
         assert pod
@@ -176,7 +165,7 @@ def test_jobs_make_nodes_up_to_the_maximum_and_the_pool_goes_back_to_zero(
     """Of three Jobs of a node each two are admitted and get nodes; the third has to wait; afterwards there is none."""
     began = time.monotonic()
     seen: list[int] = []
-    cloud.start(*(job(f"train-{number}", 8, seconds=20, **ON_GPUS) for number in range(MOST + 1)))
+    cloud.start(*(job(f"train-{number}", 8, seconds=20) for number in range(MOST + 1)))
     until(lambda: len(cloud.nodes()) == MOST, seconds=240, what="the pool at its largest", every=1)
     came = time.monotonic() - began
     item = next(each for each in up.json("cluster", "status", CLUSTER)["items"] if "provisioned" in each)
@@ -288,9 +277,9 @@ def test_a_run_whose_node_is_not_replaced_is_queued_again(cloud: Cloud, record: 
 
 def test_a_running_job_keeps_its_node_while_an_idle_one_goes(cloud: Cloud, record: Record) -> None:
     """Two nodes an eighth full could be one: neither pod is moved for it, and only a node without a pod goes."""
-    cloud.start(job("long", 1, seconds=600, **ON_GPUS), job("filler", 7, seconds=600, **ON_GPUS))
+    cloud.start(job("long", 1, seconds=600), job("filler", 7, seconds=600))
     until(lambda: cloud.runs("long") and cloud.runs("filler"), seconds=240, what="a full node", every=1)
-    cloud.start(job("other", 1, seconds=600, **ON_GPUS))
+    cloud.start(job("other", 1, seconds=600))
     until(lambda: cloud.runs("other"), seconds=240, what="a second node", every=1)
     pods = {name: cloud.pod(name) for name in ("long", "other")}
     kept, idle = (pod["spec"]["nodeName"] for pod in pods.values() if pod)
@@ -320,8 +309,7 @@ def test_a_running_job_keeps_its_node_while_an_idle_one_goes(cloud: Cloud, recor
 
 def test_a_job_of_the_plain_pool_makes_no_node(cloud: Cloud) -> None:
     """Tolerating GPU nodes is not asking for one."""
-    plain = {**ON_GPUS, "nodeSelector": {"kiban.dev/pool": "system"}}
-    cloud.start(job("plain", 0, seconds=10, **plain))
+    cloud.start(job("plain", 0, seconds=10, pool="system"))
     while_waiting(
         lambda: _same(cloud.get("nodeclaims"), []), lambda: cloud.complete("plain"), seconds=240, what="the Job to end"
     )

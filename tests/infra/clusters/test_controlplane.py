@@ -13,10 +13,14 @@ LOOPBACK = Loopback(ports={"kube-apiserver": 20001, "etcd": 20002, "etcd-peer": 
 NAMESPACE = Namespace(path=Path("/run/kiban/one-0a"), link="kiban0a", host="198.19.0.1", address="198.19.0.2")
 
 
+def layout(network: Network) -> Layout:
+    """Return where a cluster with this network is."""
+    return Layout(folder=Path("/c"), network=network, services="10.64.0.0/17", pods="10.64.128.0/17")
+
+
 def arguments(network: Network, process: str) -> dict[str, str]:
     """Return flag to value of a process."""
-    layout = Layout(folder=Path("/c"), network=network, services="10.64.0.0/17", pods="10.64.128.0/17")
-    found = controlplane.processes(layout, pods=False)[process].arguments
+    found = controlplane.processes(layout(network), pods=False)[process].arguments
     return dict(argument.removeprefix("--").split("=", 1) for argument in found)
 
 
@@ -43,6 +47,13 @@ def test_a_moved_api_server_shows_in_every_client_of_it() -> None:
     for process in ("kube-controller-manager", "kube-scheduler", "kwok"):
         assert arguments(LOOPBACK, process)["master"] == "https://127.0.0.1:20001"
         assert arguments(NAMESPACE, process)["master"] == "https://198.19.0.2:6443"
+
+
+@pytest.mark.parametrize("process", controlplane.NAMES)
+def test_only_a_control_plane_without_real_pods_saves_memory(process: str) -> None:
+    """Where a platform lives on it, Go's collector runs at its default: more often it takes most of the processor."""
+    assert "GOGC" not in controlplane.processes(layout(NAMESPACE), pods=True)[process].environment
+    assert int(controlplane.processes(layout(NAMESPACE), pods=False)[process].environment["GOGC"]) < 100
 
 
 def test_another_checkout_with_the_same_stages_restarts_nothing() -> None:
