@@ -1,6 +1,6 @@
 """Moves a model's requests to its canary, share by share while the objective holds, and back when it does not.
 
-Runs in a pod. Each canary is an entry of the file CANARIES (components/serving_stack.py, canaries()). Its share is the
+Runs in a pod. Each canary is an entry of the file CANARIES (components/_serving.py, canaries()). Its share is the
 weights of the model's HTTPRoute, out of WHOLE. What was decided is in the route's annotation STATE: a new pod goes on
 where the last one was, and weights that somebody else wrote are put right. A canary gets no share before all its pods
 are of its version and ready. One that was taken back stays so until there is another: another version, or one that was

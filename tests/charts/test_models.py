@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from components._object_store import Store
+from components._serving import models_values
 from components.gpu_node_pools import GpuPool
 from components.scripts import agent
-from components.serving_stack import Canary, Model, Replicas, ServingStackArgs, models_values
+from components.serving_stack import Canary, Model, Replicas, ServingStackArgs
 from components.tenancy import Team
 from tests.charts.policies import reaches
 from tests.charts.rendering import NAMESPACE, ROOT, Object, Refused, kind, render

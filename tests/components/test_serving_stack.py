@@ -14,24 +14,12 @@ from components._gateway import Gateway, certificates, listeners, opened
 from components._models import RUNTIMES, check
 from components._object_store import Store
 from components._pools import shares
+from components._serving import canaries, kserve_values, models_values, route, runtime_values, services
 from components.foundation import Foundation, FoundationArgs
 from components.gpu_node_pools import GpuPool, Taint
 from components.metadata_store import MetadataStore, MetadataStoreArgs
 from components.scripts import canary
-from components.serving_stack import (
-    Canary,
-    Model,
-    Objective,
-    Replicas,
-    ServingStack,
-    ServingStackArgs,
-    canaries,
-    kserve_values,
-    models_values,
-    route,
-    runtime_values,
-    services,
-)
+from components.serving_stack import Canary, Model, Objective, Replicas, ServingStack, ServingStackArgs
 from components.tenancy import Team, Tenancy, TenancyArgs
 
 DIGEST, OTHER = "a" * 64, "b" * 64
