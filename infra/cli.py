@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from infra import capacity_commands, cluster_commands, credential_commands, data_commands
+from infra import cluster_commands, credential_commands, data_commands
+from infra.capacity import commands as capacity_commands
 from infra.console import say
 from infra.errors import BadInput
 from infra.provision import commands as provision_commands

@@ -13,8 +13,9 @@ from typing import Any
 from components._labels import POOL
 from components.gpu_node_pools import GpuPool, flavors
 from components.tenancy import Queueing, Team
-from infra import capacity
-from infra.capacity import Usage
+from infra.capacity.preemption import lacking
+from infra.capacity.reading import empty
+from infra.capacity.usage import Usage
 from infra.clusters.nodes import Nodes, manifests
 from infra.quantities import amount
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
@@ -180,7 +181,7 @@ class Model:
         nodes: dict[str, list[Object]] = {}
         for node in manifests(Nodes(system=env.system_nodes, gpu_pools=env.gpu_pools)):
             nodes.setdefault(node["metadata"]["labels"][POOL], []).append(node)
-        return cls(capacity.empty(env), flavors(env.gpu_pools), nodes)
+        return cls(empty(env), flavors(env.gpu_pools), nodes)
 
     def chosen(self, job: Object) -> list[str]:
         """Return the flavors that Kueue may assign to the Job, nothing being in use, in the order in which it tries."""
@@ -189,7 +190,7 @@ class Model:
             name
             for name in self.usage.queues[team].flavors
             if self._matches(job["spec"]["template"], self.flavors[name])
-            and not capacity.lacking(self.usage, team, self.asked(job, name))
+            and not lacking(self.usage, team, self.asked(job, name))
         ]
 
     @staticmethod

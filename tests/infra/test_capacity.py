@@ -11,8 +11,12 @@ from click.testing import CliRunner
 from components._shapes import JobShape
 from components.gpu_node_pools import GpuPool
 from components.tenancy import Queueing, Team, cluster_queue, cohort
-from infra import capacity, capacity_commands
-from infra.capacity import Usage, empty, job_items, live, parse, pool_items, team_items, victims
+from infra.capacity import commands
+from infra.capacity.jobs import job_items, parse, text
+from infra.capacity.parts import pool_items, team_items
+from infra.capacity.preemption import victims
+from infra.capacity.reading import empty, live
+from infra.capacity.usage import Usage
 from infra.clusters.nodes import Nodes, manifests
 from infra.errors import BadInput, CouldNotRun
 from stacks._schema import THROWAWAY, EmbeddedCluster, Environment, SystemNodes
@@ -258,12 +262,12 @@ def test_a_job_is_read_and_written_alike() -> None:
     shape, priority = parse("gpus=8,pods=4,cpu=4,memory=16Gi,pool=big,priority=kiban-training")
     assert shape == JobShape(name="job", gpus=8, pods=4, cpu="4", memory="16Gi", pool="big")
     assert priority == "kiban-training"
-    assert parse(capacity.text(shape)) == (shape, None)
+    assert parse(text(shape)) == (shape, None)
 
 
 def run(*words: str) -> tuple[int, dict[str, Any], str]:
     """Run the verb and return its status, its document, and what it said beside."""
-    done = CliRunner().invoke(capacity_commands.VERBS, ["capacity", *words, "--json"])
+    done = CliRunner().invoke(commands.VERBS, ["capacity", *words, "--json"])
     return done.exit_code, json.loads(done.stdout), done.stderr
 
 

@@ -1,4 +1,4 @@
-"""`kiban capacity`: words, options and results. What it says is computed in infra/capacity.py."""
+"""`kiban capacity`: words, options and results. What it says is computed beside this file."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from infra.report import Report
 from infra.verbs import ENVIRONMENT, ON, verb
 
 if TYPE_CHECKING:
-    from infra.capacity import Usage
+    from infra.capacity.usage import Usage
     from stacks._schema import Environment
 
 VERBS = click.Group()
@@ -36,41 +36,41 @@ def capacity(environment: str, text: str | None, team: str | None, on: str | Non
     in use is said where the environment's cluster answers. Status 1 where the Job would
     be refused, of every team in question.
     """
-    from infra import capacity as computed
     from infra import target
+    from infra.capacity import jobs, parts, reading
 
     found = target.data(environment, target.meant(environment, on))
     names = [each.name for each in found.teams]
     if team is not None and team not in names:
         raise BadInput(f"--team {team}; accepted: {', '.join(names) or f'none, {environment} has no team'}")
     teams = names if team is None else [team]
-    shape, priority = computed.parse(text) if text else (None, None)
+    shape, priority = jobs.parse(text) if text else (None, None)
     classes = dict(found.foundation.priorities)
     if priority is not None and priority not in classes:
         raise BadInput(f"--job {text!r}: priority={priority!r}; accepted: {', '.join(classes)}")
-    usage = computed.empty(found)
+    usage = reading.empty(found)
     try:
         usage = _live(found)
     except KibanError as error:
         say(f"capacity: {error}; what follows is what the data say")
-    items = [*computed.pool_items(found, usage), *computed.team_items(found, usage, teams)]
+    items = [*parts.pool_items(found, usage), *parts.team_items(found, usage, teams)]
     if shape is None:
         return Report(items=items)
     value = classes[priority] if priority else 0
-    jobs = computed.job_items(found, usage, shape, teams=teams, priority=value)
-    return Report(items=[*items, *jobs], exit_status=int(all(each["now"] == "refused" for each in jobs)))
+    asked = jobs.job_items(found, usage, shape, teams=teams, priority=value)
+    return Report(items=[*items, *asked], exit_status=int(all(each["now"] == "refused" for each in asked)))
 
 
 def _live(found: "Environment") -> "Usage":
     """What the environment's cluster has of it now."""
-    from infra import capacity as computed
     from infra import status, target
+    from infra.capacity import reading
     from infra.kubectl import Kubectl
 
     cluster = target.locate(found)
     objects = Kubectl(cluster.kubeconfig, cluster.context).get(_KINDS, everywhere=True)
     nodes, pods, _ = status.read(cluster)
-    usage = computed.live(objects, nodes, pods)
+    usage = reading.live(objects, nodes, pods)
     missing = [team.name for team in found.teams if team.name not in usage.queues]
     if missing:
         raise RunFailed(f"cluster {cluster.name} has no queue of team {missing[0]!r} yet")
