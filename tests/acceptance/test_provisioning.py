@@ -107,9 +107,10 @@ class Cloud:
         """Let the Job's pod end now."""
         self.kubectl(*THERE, "annotate", "pod", "-l", f"job-name={name}", "--overwrite", f"{DURATION}=1s")
 
-    def suspended(self, name: str) -> bool:
-        """Whether the Job waits in its queue."""
-        return any(each["spec"]["suspend"] for each in self.get("jobs", *THERE) if each["metadata"]["name"] == name)
+    def queued_again(self) -> bool:
+        """Whether the one Job is suspended, and then has given back its quota."""
+        (job,), (workload,) = (self.get(kind, *THERE) for kind in ("jobs", "workloads.kueue.x-k8s.io"))
+        return job["spec"]["suspend"] and "admission" not in workload["status"]
 
     @contextlib.contextmanager
     def exhausted(self) -> Iterator[None]:
@@ -257,10 +258,9 @@ def test_a_run_whose_node_is_not_replaced_is_queued_again(cloud: Cloud, record: 
     with cloud.exhausted():
         began = time.monotonic()
         cloud.kubectl("delete", "node", before["spec"]["nodeName"], "--timeout=60s")
-        until(lambda: cloud.suspended("train"), seconds=300, what="the run to be queued again", every=1)
+        until(cloud.queued_again, seconds=300, what="the run to be queued again", every=1)
         took = time.monotonic() - began
         (workload,) = cloud.get("workloads.kueue.x-k8s.io", *THERE)
-        assert "admission" not in workload["status"]
         true = {each["type"]: each["reason"] for each in workload["status"]["conditions"] if each["status"] == "True"}
         assert true["Evicted"] == "PodsReadyTimeout"
     until(lambda: cloud.runs("train"), seconds=300, what="the run to start again", every=1)
