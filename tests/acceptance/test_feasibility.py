@@ -75,12 +75,12 @@ def items(checkout: Checkout, kind: str) -> list[Object]:
 
 
 def submit(checkout: Checkout, jobs: list[Object]) -> dict[str, str]:
-    """Create the Jobs and return why each that was refused was, by its name."""
+    """Create the Jobs and return why each that was refused was, by its name. One alone kubectl words differently."""
     everything = {"apiVersion": "v1", "kind": "List", "items": jobs}
     done = checkout.try_kubectl(NAME, "create", "-f", "-", stdin=json.dumps(everything))
     refused = {}
     for line in done.stderr.splitlines():
-        found = re.search(r'jobs\.batch "(?P<job>[^"]+)" is forbidden: (?P<why>.*)', line)
+        found = re.search(r'jobs(\.batch)? "(?P<job>[^"]+)" is (forbidden|invalid): (?P<why>.*)', line)
         assert found, line
         refused[found["job"]] = found["why"]
     return refused
