@@ -37,7 +37,7 @@ environment = Environment(
     queueing=Queueing(cpu=16, memory_gib=64),
     certificates=False,
     teams=tuple(
-        Team(name=f"team{{n}}", owner="scale", gpus={{f"pool{{n % 2}}": 40}}, borrows={{f"pool{{n % 2}}": 40}})
+        Team(name=f"team{{n}}", owner="scale", gpus={{f"pool{{n % 2}}": 40}}, borrows={{f"pool{{n % 2}}": {borrows}}})
         for n in range({teams})
     ),
     gpu_pools=tuple(
@@ -72,7 +72,9 @@ def jobs(teams: int) -> list[dict[str, Any]]:
 def test_jobs_for_all_devices_at_once(checkout: Checkout, nodes: int, record: Record) -> None:
     """From the last one's being submitted until all are admitted, and until all run; what the API server takes."""
     teams, cluster = nodes // 5, f"scale{nodes}"
-    (checkout.root / "stacks" / "scale.py").write_text(ENVIRONMENT.format(nodes=nodes, teams=teams))
+    borrows = min(40, nodes // 2 * 8 - 40)  # a pool of five nodes is one team's own
+    written = ENVIRONMENT.format(nodes=nodes, teams=teams, borrows=borrows)
+    (checkout.root / "stacks" / "scale.py").write_text(written)
     checkout.run("up", "scale")
     (pid,) = (
         item["pid"]
