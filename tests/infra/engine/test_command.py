@@ -55,6 +55,15 @@ def test_its_environment_is_the_targets(script: Script, tmp_path: Path, monkeypa
     assert made.run([], str(tmp_path), {"PULUMI_STACK": "b"}).stdout.strip() == "unset a"
 
 
+def test_the_collector_is_the_users_to_set(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs seldom and within a limit, unless the user has said otherwise of either."""
+    monkeypatch.delenv("GOGC", raising=False)
+    monkeypatch.setenv("GOMEMLIMIT", "4GiB")
+    assert script('echo "$GOGC $GOMEMLIMIT"').run([], str(tmp_path), {}).stdout.strip() == "400 4GiB"
+    monkeypatch.delenv("GOMEMLIMIT")
+    assert script('echo "$GOMEMLIMIT"').run([], str(tmp_path), {}).stdout.strip() == "1536MiB"
+
+
 def test_the_terminal_does_not_reach_it(script: Script, tmp_path: Path) -> None:
     """It leads a session of its own."""
     assert script("ps -o sid= -p $$; echo $$").run([], str(tmp_path), {}).stdout.split()[0] != str(os.getsid(0))
