@@ -20,15 +20,18 @@ from infra.rehearsal import asking
 from infra.rehearsal.asking import CONTAINER, SECURITY, Part
 from infra.rehearsal.look import Check, Evidence, Finding, Look, Outcome, outcome
 from infra.rehearsal.places import CLUSTER
+from infra.rehearsal.settling import settle
 from infra.rehearsal.snapshot import Object, Snapshot
 from infra.rehearsal.steps import Verbs
 from infra.versions import Version
 
+Key = tuple[str, str]
+"""A namespace, and a name in it."""
 MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 _EVERY = 0.3  # seconds
 _RUN_SECONDS = 240
-_ENDED_WITHIN = 60.0
+_READY_WITHIN = _ENDED_WITHIN = 60.0
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
@@ -63,23 +66,26 @@ class Flight:
 
     def __init__(self, api: Api, verbs: Verbs, base: Version, metadata: Metadata, *, real: bool) -> None:
         self._api, self._verbs, self._base, self._metadata, self._real = api, verbs, base, metadata, real
-        self._jobs: dict[tuple[str, str], str] = {}  # namespace and name to what its state must be
-        self._run: tuple[str, str] | None = None
+        self._jobs: dict[Key, str] = {}  # namespace and name to what its state must be
+        self._run: Key | None = None
         self._recorded: int | None = None
-        self._caller: tuple[str, str] | None = None
+        self._caller: Key | None = None
 
-    def launch(self, now: Snapshot) -> None:
-        """Put the workloads there, and wait until each is as it is to stay."""
+    def launch(self, now: Snapshot) -> list[str]:
+        """Put the workloads there, and wait until each is as it is to stay.
+
+        Returns what did not come to that, a line each: such a Job is not in flight, and not looked after.
+        """
         parts = [part for part in asking.parts(now) if "/" in part.resource]
         self._start("running", [job(part, f"rehearsal-{part.name}-runs", 1) for part in parts if part.own])
-        self._wait()  # else one that is to wait may be let go before
+        without = self._wait()  # else one that is to wait may be let go before
         self._start("waiting", [job(part, f"rehearsal-{part.name}-waits", waiting(part)) for part in parts])
         teams = [space["metadata"] for space in now.all("Namespace") if TEAM in space["metadata"].get("labels", {})]
         if self._real and teams and now.all("WorkflowTemplate.argoproj.io"):
             self._pipeline(teams[0])
         if self._real and teams and now.find("Deployment.apps", "kserve-controller-manager", "kserve"):
             self._model(teams[0]["name"])
-        self._wait()
+        return without + self._wait()
 
     def _start(self, state: str, jobs: list[Object]) -> None:
         self._api.each(self._create, ((_JOBS, "jobs", each) for each in jobs))
@@ -98,15 +104,19 @@ class Flight:
     def _create(self, path: str, plural: str, manifest: Object) -> None:
         self._api.create(f"{path}/namespaces/{manifest['metadata']['namespace']}/{plural}", manifest)
 
-    def _wait(self, seconds: float = 60.0) -> None:
-        """Until all is as it is to stay, or nothing has come nearer to that for so long."""
-        fewest, deadline = math.inf, 0.0
-        while lost := len(self.jobs_lost()) + bool(self._caller and "ok" not in self._answers()):
-            if lost < fewest:
-                fewest, deadline = lost, time.monotonic() + seconds
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_EVERY)
+    def _wait(self) -> list[str]:
+        """Until all is as it is to stay, or nothing has come nearer to that for a while: return what has not."""
+        late = settle(self._late, done=lambda _: False, refused=lambda _: False, seconds=_READY_WITHIN)
+        for key, _ in late:
+            self._jobs.pop(key, None)
+        return [line for _, line in late]
+
+    def _late(self) -> list[tuple[Key, str]]:
+        states = self._astray().items()
+        late = [(key, f"Job {'/'.join(key)} is {state}, and was to be {self._jobs[key]}") for key, state in states]
+        if self._caller and "ok" not in self._answers():
+            late.append((self._caller, f"InferenceService {self._caller[0]}/rehearsal answers nobody"))
+        return late
 
     def end(self) -> None:
         """Take the workloads away again."""
@@ -135,19 +145,22 @@ class Flight:
 
     def jobs_lost(self) -> list[Finding]:
         """Jobs that are no longer as they were: gone, ended, or admitted or evicted by Kueue."""
-        if not self._jobs:
-            return []
-        there = {_key(each): each for each in self._api.get(f"{_JOBS}/jobs?labelSelector={MARK}")["items"]}
-        states = {key: job_state(there.get(key)) for key in self._jobs}
         return [
             Finding(
                 object=f"Job {'/'.join(key)}",
-                message=f"was {wanted} before, and is {states[key]}",
+                message=f"was {self._jobs[key]} before, and is {state}",
                 remedy="see its Workload's conditions for who ended it or let it start",
             )
-            for key, wanted in sorted(self._jobs.items())
-            if states[key] != wanted
+            for key, state in self._astray().items()
         ]
+
+    def _astray(self) -> dict[Key, str]:
+        """The state of each Job whose state is not what it must be."""
+        if not self._jobs:
+            return {}
+        there = {_key(each): each for each in self._api.get(f"{_JOBS}/jobs?labelSelector={MARK}")["items"]}
+        states = {key: job_state(there.get(key)) for key in sorted(self._jobs)}
+        return {key: state for key, state in states.items() if state != self._jobs[key]}
 
     def _unserved(self) -> list[Finding]:
         if not self._caller:
@@ -220,7 +233,7 @@ class Flight:
         return str(workflow.get("status", {}).get("phase", ""))
 
 
-def _key(each: Object) -> tuple[str, str]:
+def _key(each: Object) -> Key:
     return each["metadata"]["namespace"], each["metadata"]["name"]
 
 

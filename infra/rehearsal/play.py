@@ -124,7 +124,8 @@ class Play:
             self._flight = Flight(self._api, self._verbs, version, Metadata(cluster), real=real)
             self._checks = (*checks.ALL, flight.check(self._flight))
             assert self._installed is not None  # noqa: S101 - taken after the step
-            self._flight.launch(self._installed)
+            for line in self._flight.launch(self._installed):
+                self._say(f"  not in flight: {line}")
 
     def _upgrade(self, base: Version) -> None:
         if self._request.faults:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 _EVERY = 0.1  # seconds
+_REST = 4
+"""How many times as long as it took to read nothing is read: long lists take the time of those who are to decide."""
 _STANDS = 2.0
 Each = TypeVar("Each")
 
@@ -30,4 +32,4 @@ def settle(
         since = (since or now) if all(map(refused, rest)) else None
         if not rest or now > end or (since is not None and now - since > _STANDS):
             return found
-        time.sleep(max(_EVERY, now - began))  # who decides has half of the time, however long the list is
+        time.sleep(max(_EVERY, _REST * (now - began)))

@@ -28,6 +28,7 @@ PART = Part(
     own=8,
     most=16,
 )
+NOTHING = Snapshot(step="install", objects={}, declared=())
 
 
 def test_a_job_is_what_a_member_would_write() -> None:
@@ -94,13 +95,14 @@ class Cluster:
         self.asked: list[str] = []
         self.deleted: list[str] = []
         self.ending: list[dict[str, Any]] = []
+        self.full: set[str] = set()
 
     def create(self, path: str, manifest: dict[str, Any]) -> None:
         """Take a Job, and let it run if none of its team does."""
         assert path == f"/apis/batch/v1/namespaces/{manifest['metadata']['namespace']}/jobs"
         metadata = manifest["metadata"]
         busy = {space for space, name in self.jobs if not self.jobs[space, name]["spec"]["suspend"]}
-        spec = manifest["spec"] | {"suspend": metadata["namespace"] in busy}
+        spec = manifest["spec"] | {"suspend": metadata["namespace"] in busy | self.full}
         self.jobs[metadata["namespace"], metadata["name"]] = manifest | {"spec": spec, "status": {"ready": 1}}
 
     def get(self, path: str) -> dict[str, Any]:
@@ -132,16 +134,21 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def launched(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Flight:
-    """Return the Jobs of two hundred teams in flight."""
+def hundreds(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Flight:
+    """Return the workloads of two hundred teams, on the ground."""
     parts = [dc.replace(PART, namespace=f"team-{number}") for number in range(200)]
     cores = dc.replace(PART, resource="cpu", flavor="system", pool=None)
     monkeypatch.setattr(asking, "parts", lambda _: [*parts, cores])
     api: Any = cluster
     nothing: Any = None
-    made = Flight(api, nothing, nothing, nothing, real=False)
-    made.launch(Snapshot(step="install", objects={}, declared=()))
-    return made
+    return Flight(api, nothing, nothing, nothing, real=False)
+
+
+@pytest.fixture
+def launched(hundreds: Flight) -> Flight:
+    """Return the Jobs of two hundred teams in flight."""
+    assert hundreds.launch(NOTHING) == []
+    return hundreds
 
 
 def lost(of: Flight) -> set[tuple[str, str]]:
@@ -155,6 +162,18 @@ def test_each_team_has_a_job_that_runs_and_one_that_waits(cluster: Cluster, laun
     assert states == {"rehearsal-a100-runs": "running", "rehearsal-a100-waits": "waiting"}
     assert len(cluster.jobs) == 400
     assert not lost(launched)
+
+
+def test_a_job_that_does_not_come_to_run_is_told_and_not_looked_after(
+    cluster: Cluster, hundreds: Flight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the base does not let in, the upgrade has not lost."""
+    monkeypatch.setattr(flight, "_READY_WITHIN", 0.0)
+    cluster.full = {"team-7"}
+    assert hundreds.launch(NOTHING) == ["Job team-7/rehearsal-a100-runs is waiting, and was to be running"]
+    assert not lost(hundreds)
+    del cluster.jobs["team-7", "rehearsal-a100-waits"]
+    assert lost(hundreds) == {("Job team-7/rehearsal-a100-waits", "was waiting before, and is gone")}
 
 
 def test_a_job_that_ended_is_gone_or_was_let_go_is_found(cluster: Cluster, launched: Flight) -> None:
