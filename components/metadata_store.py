@@ -5,7 +5,6 @@ Volumes are declared here, not in a chart, so that `protect` holds for them. Bac
 
 import hashlib
 import json
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,21 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import _backup
+from components import _backup, _metadata_clients
 from components import _databases as databases
 from components import _object_store as objects
 from components._backup import Backup, Sources
 from components._databases import Database, ExternalDatabase, InCluster
 from components._labels import labels, restricted, selector
 from components._metadata import ADMIN, KUBEFLOW, MLFLOW_PORT, NAMESPACE, MetadataStoreArgs, store_at
+from components._metadata_credentials import Credentials, MetadataCredentials
 from components._metadata_ways import own_policies, reach
 from components._mlflow import mlflow_values, postgres_check
 from components._network import closed_namespace
 from components._object_store import ExternalObjectStore, Store
 from components._pods import from_secret, plain
 from components.foundation import Foundation
-from components.tenancy import Team, Tenancy
+from components.tenancy import Tenancy
 
 __all__ = [
     "Backup",
@@ -51,8 +51,6 @@ SCRIPTS = (
 )
 _CHART = Path(__file__).parents[1] / "charts" / "mlflow"
 _SCRIPTS = Path(__file__).with_name("scripts")
-
-Credentials = Mapping[str, pulumi.Input[str]]
 
 
 class MetadataStore(pulumi.ComponentResource):
@@ -84,7 +82,8 @@ class MetadataStore(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("kiban:components:MetadataStore", name, None, opts)
-        self._name, self._args, self._slots, self.credentials = name, args, slots, credentials
+        self._name, self._args, self.credentials = name, args, credentials
+        self._credentials = MetadataCredentials(args=args, given=credentials, slots=slots)
         self._tags = labels("metadata-store", name)
         self._priority = foundation.highest
         self.mlflow_uri = f"http://mlflow.{NAMESPACE}.svc:{MLFLOW_PORT}"
@@ -118,7 +117,16 @@ class MetadataStore(pulumi.ComponentResource):
                 after=[*read, buckets],
             )
         for team in args.teams:
-            self._admit(team, tenancy.namespaces[team.name])
+            _metadata_clients.declare(
+                name,
+                team,
+                args,
+                self._credentials,
+                namespace=tenancy.namespaces[team.name],
+                mlflow_uri=self.mlflow_uri,
+                tags=self._tags,
+                parent=self,
+            )
         self.ready = [*serving, *checked, buckets, mlflow, accounts]
         self.register_outputs({"namespace": self.namespace, "mlflow_uri": self.mlflow_uri})
 
@@ -151,53 +159,11 @@ class MetadataStore(pulumi.ComponentResource):
 
     def keys(self, owner: str) -> pulumi.Output[tuple[str, str]]:
         """Access key and secret key that the pods of an owner of a bucket are handed."""
-        account = objects.account(owner, self._slots.get(owner, objects.SLOTS[0]))
-        return self._keys(f"object-store-{account}", account)
-
-    def _keys(self, credential: str, account: str) -> pulumi.Output[tuple[str, str]]:
-        """Access key and secret key of an account of the object store."""
-        given = pulumi.Output.from_input(self.credentials[credential])
-        if isinstance(self._args.object_store, InCluster):
-            return given.apply(lambda secret: (account, secret))
-        return given.apply(lambda both: external_keys(credential, both))
+        return self._credentials.keys(owner)
 
     def _secrets(self) -> list[pulumi.Resource]:
         """Declare the Secrets of the metadata namespace."""
-        owners = tuple(self._args.owners)
-        given = self.credentials
-        backup = self._keys("object-store-backup", objects.BACKUP_ACCOUNT)
-        keys = {owner: self.keys(owner) for owner in owners}
-        data: dict[str, dict[str, pulumi.Input[str]]] = {
-            "postgres": {"password": given["postgres"]},
-            "object-store-backup": {
-                "AWS_ACCESS_KEY_ID": backup.apply(operator.itemgetter(0)),
-                "AWS_SECRET_ACCESS_KEY": backup.apply(operator.itemgetter(1)),
-            },
-            "object-store-teams": {
-                f"{owner}.{part}": pair.apply(operator.itemgetter(index))
-                for owner, pair in keys.items()
-                for index, part in enumerate(("access", "secret"))
-            },
-            "mlflow": {"admin": given["mlflow-admin"], "session": given["mlflow-session"]},
-            "mlflow-teams": {
-                "passwords.json": pulumi.Output.json_dumps({owner: given[f"mlflow-{owner}"] for owner in owners})
-            },
-        }
-        if isinstance(self._args.object_store, InCluster):
-            named = {
-                objects.account(owner, slot): f"object-store-{owner}-{slot}"
-                for owner in owners
-                for slot in objects.SLOTS
-            }
-            secrets = pulumi.Output.all(
-                **{account: given[credential] for account, credential in named.items()},
-                **{objects.BACKUP_ACCOUNT: given["object-store-backup"]},
-            )
-            data["object-store"] = {"password": given["object-store"]}
-            data["object-store-accounts"] = {"users.json": secrets.apply(objects.accounts)}
-        if self._args.mysql:
-            password = pulumi.Output.from_input(given["mysql"])
-            data["mysql"] = {"password": password, "init.sql": password.apply(databases.mysql_init)}
+        data = self._credentials.secrets()
         self._digests = {name: digest(*values.values()) for name, values in data.items()}
         return [
             k8s.core.v1.Secret(
@@ -354,65 +320,6 @@ class MetadataStore(pulumi.ComponentResource):
             kept,
         ]
         return self._job("accounts", spec, [*inputs, self._digests["mlflow"], self._digests["mlflow-teams"]], after)
-
-    def _admit(self, team: Team, namespace: pulumi.Output[str]) -> None:
-        """Declare what the team's pods read, under upstream's names where they have some, and let them out to it."""
-        keys = self.keys(team.name)
-
-        def named(name: str) -> dict[str, Any]:
-            return {"name": name, "namespace": namespace, "labels": self._tags}
-
-        k8s.core.v1.Secret(
-            f"{self._name}-{team.name}-object-store",
-            metadata=named("mlpipeline-minio-artifact"),
-            string_data={
-                "accesskey": keys.apply(operator.itemgetter(0)),
-                "secretkey": keys.apply(operator.itemgetter(1)),
-            },
-            opts=self._opts(),
-        )
-        k8s.core.v1.Secret(
-            f"{self._name}-{team.name}-mlflow",
-            metadata=named("mlflow"),
-            string_data={
-                "MLFLOW_TRACKING_USERNAME": team.name,
-                "MLFLOW_TRACKING_PASSWORD": self.credentials[f"mlflow-{team.name}"],
-            },
-            opts=self._opts(),
-        )
-        k8s.core.v1.ConfigMap(
-            f"{self._name}-{team.name}",
-            metadata=named("metadata-store"),
-            data={
-                "MLFLOW_TRACKING_URI": self.mlflow_uri,
-                "MLFLOW_EXPERIMENT_NAME": team.name,
-                "MLFLOW_S3_ENDPOINT_URL": self.object_store.endpoint,
-                "AWS_DEFAULT_REGION": self.object_store.region,
-                "AWS_RETRY_MODE": "standard",
-                "AWS_MAX_ATTEMPTS": "8",  # a minute: a new pod is refused until its NetworkPolicies are in force
-                "BUCKET": self.object_store.buckets[team.name],
-            },
-            opts=self._opts(),
-        )
-        k8s.networking.v1.NetworkPolicy(
-            f"{self._name}-{team.name}",
-            metadata=named("allow-metadata-store"),
-            spec=reach(self._args, mysql=False),
-            opts=self._opts(),
-        )
-
-
-def external_keys(credential: str, given: str) -> tuple[str, str]:
-    """Access key and secret key, of a credential that was given for an external object store.
-
-    Raises pulumi.RunError, which Pulumi prints as one line, for what is not both.
-    """
-    access, colon, secret = given.partition(":")
-    if not (access and colon and secret):
-        raise pulumi.RunError(
-            f"credential {credential!r}: accepted: ACCESS_KEY:SECRET_KEY, as the object store gave them"
-        )
-    return access, secret
 
 
 def digest(*inputs: pulumi.Input[str]) -> pulumi.Output[str]:

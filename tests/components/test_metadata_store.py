@@ -20,6 +20,7 @@ from components import _databases as databases
 from components import _object_store as objects
 from components._labels import selector
 from components._metadata import store_at
+from components._metadata_credentials import external_keys
 from components._metadata_ways import own_policies, reach
 from components._mlflow import mlflow_values, postgres_check
 from components.foundation import Foundation, FoundationArgs
@@ -31,7 +32,6 @@ from components.metadata_store import (
     InCluster,
     MetadataStore,
     MetadataStoreArgs,
-    external_keys,
 )
 from components.tenancy import Team, Tenancy, TenancyArgs
 from tests.charts.rendering import Object, Refused, render
