@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-_EVERY = 0.1  # seconds
+_EVERY, _LONGEST = 0.1, 5.0
+"""Seconds between two readings, at least and at most."""
 _REST = 4
 """How many times as long as it took to read nothing is read: long lists take the time of those who are to decide."""
 _STANDS = 2.0
@@ -32,4 +33,4 @@ def settle(
         since = (since or now) if all(map(refused, rest)) else None
         if not rest or now > end or (since is not None and now - since > _STANDS):
             return found
-        time.sleep(max(_EVERY, _REST * (now - began)))
+        time.sleep(min(max(_EVERY, _REST * (now - began)), _LONGEST))
