@@ -10,6 +10,8 @@ import psutil
 from components._labels import POOL, SIMULATED
 from infra.clusters import embedded
 from infra.clusters.embedded.api import Api
+from infra.clusters.waiting import until
+from infra.errors import RunFailed
 from infra.quantities import amount
 from infra.rehearsal.places import CLUSTER
 from infra.rehearsal.snapshot import Object
@@ -20,6 +22,7 @@ _QUEUES = "/apis/kueue.x-k8s.io/v1beta2/clusterqueues"
 _HOOKS = "/apis/admissionregistration.k8s.io/v1"
 _SLOW_SECONDS = 20.0
 _RESTART_AFTER = 2.0
+_SECONDS = 60.0
 _HELD = "rehearsal-slow-kinds"
 
 
@@ -36,13 +39,21 @@ def webhook_down(api: Api, say: Say) -> Iterator[None]:
     say(f"fault webhook-down: {len(scales)} Deployments behind webhooks are scaled to 0")
     for path in scales:
         api.merge(path, {"spec": {"replicas": 0}})
-    _until(lambda: all(not api.get(path).get("status", {}).get("replicas") for path in scales))
+    _until(lambda: not any(_pods(api, path, "replicas") for path in scales), "their pods are gone", say)
     try:
         yield
     finally:
         for path, replicas in scales.items():
             api.merge(path, {"spec": {"replicas": replicas}})
-        _until(lambda: all(api.get(path).get("status", {}).get("readyReplicas", 0) >= n for path, n in scales.items()))
+        _until(
+            lambda: all(_pods(api, path, "readyReplicas") >= replicas for path, replicas in scales.items()),
+            "all of their pods are back",
+            say,
+        )
+
+
+def _pods(api: Api, deployment: str, counted: str) -> int:
+    return int(api.get(deployment).get("status", {}).get(counted, 0))
 
 
 def _webhook_services(api: Api) -> set[tuple[str, frozenset[tuple[str, str]]]]:
@@ -129,7 +140,7 @@ def api_restart(api: Api, say: Say) -> Iterator[None]:
         yield
     finally:
         killer.join()
-        _until(api.ready)
+        _until(api.ready, "the API server is ready", say)
 
 
 @contextlib.contextmanager
@@ -185,10 +196,12 @@ def _halved(resource: Object) -> Object:
     return resource | {"nominalQuota": str(int(amount(resource["nominalQuota"])) // 2)}
 
 
-def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.2)
+def _until(condition: Callable[[], bool], what: str, say: Say) -> None:
+    """Wait for it; where that takes too long it is said, and what it has led to is for the checks to find."""
+    try:
+        until(condition, seconds=_SECONDS, what=what, every=0.2)
+    except RunFailed as late:
+        say(f"fault: {late}")
 
 
 FAULTS: Mapping[str, Fault] = {
