@@ -59,7 +59,6 @@ def processes(at: Layout) -> dict[str, Process]:
             name=name,
             arguments=tuple(f"--{flag}={value}" for flag, value in flags[name].items()),
             environment={"PATH": f"{programs(at)}:{system.PATH}"},
-            yields=name == "kube-router",  # it writes every policy anew for each pod: of many teams, a core's work
         )
         for name in NAMES
     }

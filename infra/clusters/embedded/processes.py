@@ -23,7 +23,6 @@ _FOLDER = "KIBAN_PROCESS_FOLDER"
 _ID = "KIBAN_PROCESS_CLUSTER"
 _NAME = "KIBAN_PROCESS"
 _LOG_BYTES = 16 << 20
-_YIELDING = 10  # nice: a tenth of the processor's time of one that does not yield, where both want all of it
 _GRACE = 5.0  # seconds; the API server takes 1 to 3 after SIGTERM, and for ever where etcd is gone
 _children: list[subprocess.Popen[bytes]] = []  # polled, so that one that ends while we live is no zombie
 
@@ -40,14 +39,13 @@ class Owner:
 class Process:
     """What to run: also the name of its log, and of its tool where it has no program of its own.
 
-    environment: all that it sees besides PATH. yields: whether all else on the machine goes before it.
+    environment: all that it sees besides PATH.
     """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = dc.field(default_factory=dict)
     program: Path | None = None
-    yields: bool = False
 
 
 def log(folder: Path, name: str) -> Path:
@@ -91,20 +89,7 @@ def start(owner: Owner, process: Process, tool: Path, *, within: Sequence[str] =
             start_new_session=True,
         )
     _children.append(child)
-    if process.yields:
-        _yield(child.pid)
     return Handle(child.pid)
-
-
-def _yield(leader: int) -> None:
-    """Let all others go before a process that leads a session, and before what it starts.
-
-    Where the kernel shares time among sessions first (sched(7), "The autogroup feature"), a process's own niceness
-    counts within its session alone.
-    """
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # no such groups; ended already
-        Path(f"/proc/{leader}/autogroup").write_text(str(_YIELDING))
-    os.setpriority(os.PRIO_PROCESS, leader, _YIELDING)
 
 
 def cap_logs(folder: Path) -> None:

@@ -69,15 +69,6 @@ def test_a_process_has_a_session_and_an_environment_of_its_own(owner: Owner, mon
     }
 
 
-@pytest.mark.parametrize(("yields", "nice"), [(False, 0), (True, 10)])
-def test_one_that_yields_lets_all_others_go_first(owner: Owner, *, yields: bool, nice: int) -> None:
-    """Its session, and the process itself for kernels that do not look at sessions; any other is as it was started."""
-    process = processes.start(owner, Process(name="router", arguments=("-c", SLEEP), yields=yields), PYTHON)
-    assert process.nice() == nice
-    groups = Path(f"/proc/{process.pid}/autogroup")
-    assert not groups.exists() or groups.read_text().endswith(f" nice {nice}\n")
-
-
 def test_what_does_not_listen_is_forced(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ignores the request to end is killed after a bound."""
     monkeypatch.setattr(processes, "_GRACE", 0.2)
