@@ -31,7 +31,10 @@ MARK = "rehearsal.kiban.dev/flight"
 _JOBS, _SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 _EVERY = 0.3  # seconds
 _RUN_SECONDS = 240
-_READY_WITHIN = _ENDED_WITHIN = 60.0
+_READY_WITHIN, _ENDED_WITHIN = 120.0, 60.0
+_MODEL, _REPLICAS = "rehearsal", 2
+_IN_A_ROW = 10
+"""So many requests, two a second, are answered before a model is taken to serve."""
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
@@ -70,6 +73,8 @@ class Flight:
         self._run: Key | None = None
         self._recorded: int | None = None
         self._caller: Key | None = None
+        self._ready_at: int | None = None  # how many answers the caller had when all of the model's pods were ready
+        self._counted_from: int | None = None  # the answers after that many are the upgrade's; None: none are
 
     def launch(self, now: Snapshot) -> list[str]:
         """Put the workloads there, and wait until each is as it is to stay.
@@ -106,17 +111,36 @@ class Flight:
 
     def _wait(self) -> list[str]:
         """Until all is as it is to stay, or nothing has come nearer to that for a while: return what has not."""
-        late = settle(self._late, done=lambda _: False, refused=lambda _: False, seconds=_READY_WITHIN)
-        for key, _ in late:
+        late = dict(settle(self._late, done=lambda _: False, refused=lambda _: False, seconds=_READY_WITHIN))
+        for key in late:
             self._jobs.pop(key, None)
-        return [line for _, line in late]
+        if self._caller and self._caller not in late:
+            self._counted_from = len(self._answers())
+        return list(late.values())
 
     def _late(self) -> list[tuple[Key, str]]:
         states = self._astray().items()
         late = [(key, f"Job {'/'.join(key)} is {state}, and was to be {self._jobs[key]}") for key, state in states]
-        if self._caller and "ok" not in self._answers():
-            late.append((self._caller, f"InferenceService {self._caller[0]}/rehearsal answers nobody"))
+        if self._caller and not self._serves(*self._caller):
+            late.append((self._caller, f"InferenceService {self._caller[0]}/{_MODEL} does not answer every time"))
         return late
+
+    def _serves(self, space: str, _caller: str) -> bool:
+        """Whether all of the model's pods are ready, and the last requests since then were all answered.
+
+        A pod that is ready is refused until its network's policies are in force, which no upgrade is to blame for.
+        """
+        try:
+            deployment = self._api.get(f"/apis/apps/v1/namespaces/{space}/deployments/{_MODEL}-predictor")
+        except Refused:  # not made yet
+            return False
+        if deployment.get("status", {}).get("readyReplicas", 0) < _REPLICAS:
+            return False
+        answers = self._answers()
+        if self._ready_at is None:
+            self._ready_at = len(answers)
+        last = answers[self._ready_at :][-_IN_A_ROW:]
+        return len(last) == _IN_A_ROW and all(map(_answered, last))
 
     def end(self) -> None:
         """Take the workloads away again."""
@@ -137,10 +161,11 @@ class Flight:
 
     def look(self, look: Look) -> Outcome:
         """What has become of them."""
-        evidence: Evidence = "executed" if self._caller or self._run else "simulated"
+        served = self._caller if self._counted_from is not None else None
+        evidence: Evidence = "executed" if served or self._run else "simulated"
         last = look.now.step == "upgrade again"
         found = [*self.jobs_lost(), *self._unserved(), *self._forgotten(last=last)]
-        seen = [*self._jobs, *([self._run] if self._run else []), *([self._caller] if self._caller else [])]
+        seen = [*self._jobs, *([self._run] if self._run else []), *([served] if served else [])]
         return outcome(evidence, seen, found)
 
     def jobs_lost(self) -> list[Finding]:
@@ -163,29 +188,30 @@ class Flight:
         return {key: state for key, state in states.items() if state != self._jobs[key]}
 
     def _unserved(self) -> list[Finding]:
-        if not self._caller:
+        if self._caller is None or self._counted_from is None:
             return []
-        _, answered, rest = self._answers().partition("ok\n")  # before that its network is not there yet
-        answers = [answered.strip(), *rest.splitlines()] if answered else []
-        failed = [line for line in answers if not line.startswith("ok")]
+        answers = self._answers()[self._counted_from :]
+        failed = [line for line in answers if not _answered(line)]
         if answers and len(failed) <= math.ceil(len(answers) * _OBJECTIVE):
             return []
         last = failed[-1].removeprefix("failed ") if failed else "it was never asked"
         return [
             Finding(
-                object=f"InferenceService {self._caller[0]}/rehearsal",
+                object=f"InferenceService {self._caller[0]}/{_MODEL}",
                 message=f"{len(failed)} of {len(answers)} requests were not answered ({last})",
                 remedy="see what ended its pods or shut their way: controller, NetworkPolicies, Service",
             )
         ]
 
-    def _answers(self) -> str:
+    def _answers(self) -> list[str]:
+        """What the caller has printed, a line a request."""
         assert self._caller is not None  # noqa: S101 - asked by the caller
         space, pod = self._caller
         try:
-            return self._api.text(f"/api/v1/namespaces/{space}/pods/{pod}/log")
+            *lines, _unfinished = self._api.text(f"/api/v1/namespaces/{space}/pods/{pod}/log").split("\n")
         except Refused:  # not begun yet
-            return ""
+            return []
+        return lines
 
     def _forgotten(self, *, last: bool) -> list[Finding]:
         """A run that failed; what MLflow no longer knows. last: the run has to be over now."""
@@ -231,6 +257,10 @@ class Flight:
         except Refused:
             return "gone"
         return str(workflow.get("status", {}).get("phase", ""))
+
+
+def _answered(line: str) -> bool:
+    return line == "ok"
 
 
 def _key(each: Object) -> Key:
@@ -289,8 +319,8 @@ def model(namespace: str) -> Object:
         "securityContext": CONTAINER,
     }
     predictor = {
-        "minReplicas": 2,
-        "maxReplicas": 2,
+        "minReplicas": _REPLICAS,
+        "maxReplicas": _REPLICAS,
         "automountServiceAccountToken": False,
         "securityContext": SECURITY,
         "containers": [server],
@@ -298,7 +328,7 @@ def model(namespace: str) -> Object:
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": "rehearsal", "namespace": namespace, "labels": {MARK: "true"}},
+        "metadata": {"name": _MODEL, "namespace": namespace, "labels": {MARK: "true"}},
         "spec": {"predictor": predictor},
     }
 
@@ -308,7 +338,7 @@ def caller(namespace: str) -> Object:
     container = {
         "name": "caller",
         "image": CLIENT_IMAGE,
-        "command": ["python3", "-c", textwrap.dedent(_CALLER).replace("MODEL", "rehearsal")],
+        "command": ["python3", "-c", textwrap.dedent(_CALLER).replace("MODEL", _MODEL)],
         "resources": _SMALL,
         "securityContext": CONTAINER,
     }

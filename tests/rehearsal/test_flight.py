@@ -15,6 +15,7 @@ from infra.clusters.waiting import until
 from infra.rehearsal import asking, flight
 from infra.rehearsal.asking import Part
 from infra.rehearsal.flight import Flight
+from infra.rehearsal.look import Finding, Look
 from infra.rehearsal.snapshot import Snapshot
 
 PART = Part(
@@ -193,6 +194,75 @@ def test_how_often_the_api_server_is_asked_does_not_grow_with_the_teams(cluster:
     cluster.asked.clear()
     lost(launched)
     assert cluster.asked == [f"/apis/batch/v1/jobs?labelSelector={flight.MARK}"]
+
+
+class Serving(Cluster):
+    """An API server with KServe behind it: a model of two pods, and a caller whose log grows by a line each look."""
+
+    def __init__(self, *answers: str, ready: int = 2) -> None:
+        super().__init__()
+        self.answers, self.ready, self.looks = answers, ready, 0
+
+    def create(self, path: str, manifest: dict[str, Any]) -> None:
+        """Take what is made."""
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the model's Deployment."""
+        assert path == "/apis/apps/v1/namespaces/team-vision/deployments/rehearsal-predictor"
+        return {"status": {"readyReplicas": self.ready}}
+
+    def text(self, path: str) -> str:
+        """Return the log, of which the last line is not yet whole."""
+        assert path == "/api/v1/namespaces/team-vision/pods/rehearsal-caller/log"
+        self.looks += 1
+        return "".join(f"{line}\n" for line in self.answers[: self.looks]) + "o"
+
+
+def serving(api: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Flight, list[str]]:  # noqa: ANN401
+    """Return the model in flight, and what was said of it."""
+    monkeypatch.setattr("infra.rehearsal.settling._EVERY", 0)
+    monkeypatch.setattr("infra.rehearsal.settling._REST", 0)
+    monkeypatch.setattr(flight, "_READY_WITHIN", 0.2)
+    nothing: Any = None
+    made = Flight(api, nothing, nothing, nothing, real=True)
+    team = {"metadata": {"name": "team-vision", "labels": {"kiban.dev/team": "vision"}}}
+    kserve = {"kind": "Deployment", "metadata": {"name": "kserve-controller-manager", "namespace": "kserve"}}
+    now = Snapshot(step="install", objects={"Namespace": (team,), "Deployment.apps": (kserve,)}, declared=())
+    return made, made.launch(now)
+
+
+REFUSED = "failed <urlopen error [Errno 111] Connection refused>"
+
+
+def test_a_model_is_taken_to_serve_once_each_of_its_pods_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused before is nobody's fault; what is refused afterwards is found."""
+    api = Serving("ok", REFUSED, REFUSED, *["ok"] * 40, *[REFUSED] * 2, REFUSED)
+    made, told = serving(api, monkeypatch)
+    assert told == []
+    api.looks = 42
+    assert served(made) == (1, [])
+    api.looks = 60
+    (checked, (finding,)) = served(made)
+    assert (checked, finding.object) == (1, "InferenceService team-vision/rehearsal")
+    assert re.fullmatch(r"3 of \d\d requests were not answered \(<urlopen error .* refused>\)", finding.message)
+
+
+@pytest.mark.parametrize("api", [Serving(*["ok"] * 99, ready=1), Serving(*["ok", "ok", REFUSED] * 30)])
+def test_a_model_that_the_base_does_not_serve_is_told_and_not_looked_after(
+    api: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its pods is never ready, or is refused ever again."""
+    made, told = serving(api, monkeypatch)
+    assert told == ["InferenceService team-vision/rehearsal does not answer every time"]
+    assert served(made) == (0, [])
+
+
+def served(of: Flight) -> tuple[int, list[Finding]]:
+    """Return how much was looked at after the upgrade, and what was found."""
+    api: Any = None
+    now = Snapshot(step="upgrade", objects={}, declared=())
+    found = of.look(Look(now=now, base=None, api=api, images=frozenset()))
+    return found.looked_at, list(found.findings)
 
 
 def test_what_was_in_flight_is_taken_away_with_its_pods(cluster: Cluster, launched: Flight) -> None:
