@@ -15,8 +15,9 @@ from infra.rehearsal.asking import Asked, guarantees
 from infra.rehearsal.look import Check, Finding, Look, Outcome, outcome
 from infra.rehearsal.snapshot import Snapshot, name
 
-_WAITS = "insufficient unused quota"
-"""In Kueue's message (0.19) on a workload that would fit if others held less; one that never fits is told otherwise."""
+_WAITS, _OVERTAKEN, _ELSEWHERE = "insufficient unused quota", "another workload", "doesn't match node affinity"
+"""In Kueue's messages (0.19): on a workload that would fit if others held less, where one that never fits is told
+otherwise; that another one was let in first; and on a flavor that the workload does not name."""
 
 
 def pools_admit(look: Look) -> Outcome:
@@ -75,8 +76,15 @@ def _shown(units: Fraction) -> str:
 
 
 def _waits(asked: Asked) -> bool:
-    said = (asked.refusal or "").split(", ")
-    return any(_WAITS in each and each.endswith(f" in flavor {asked.part.flavor}") for each in said)
+    """Whether Kueue lets it wait for others, or has just said nothing of the flavor that it names.
+
+    A workload that was overtaken is looked at again from the next flavor on, and what is said then is of those alone.
+    """
+    flavor = asked.part.flavor
+    said = (asked.refusal or "").rpartition(": ")[2].split(", ")
+    of_it = any(_WAITS in each and each.endswith(f" in flavor {flavor}") for each in said)
+    elsewhere = all(each.endswith(_ELSEWHERE) and each != f"flavor {flavor} {_ELSEWHERE}" for each in said)
+    return of_it or elsewhere or _OVERTAKEN in said[0]
 
 
 def _finding(asked: Asked) -> Finding:

@@ -153,6 +153,8 @@ def test_what_is_admitted_and_bound_is_fine_and_the_jobs_go() -> None:
         "insufficient unused quota for nvidia.com/gpu in flavor other, 1 more needed, a100 is not a flavor",
         "ClusterQueue vision is inactive",
         "untolerated taint {x y NoSchedule} in flavor a100",
+        "couldn't assign flavors to pod set main: flavor a100 doesn't match node affinity",
+        "couldn't assign flavors to pod set main: flavor t4 doesn't match node affinity, flavor a100 not found",
     ],
 )
 def test_what_kueue_never_admits_is_found_in_its_words(why: str) -> None:
@@ -164,9 +166,17 @@ def test_what_kueue_never_admits_is_found_in_its_words(why: str) -> None:
     assert outcome.looked_at == 2
 
 
-def test_what_waits_for_others_to_end_is_neither_found_nor_counted() -> None:
-    """All that the team may have is taken just now: nothing was shown of that pool."""
-    why = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100, 1 more"
+@pytest.mark.parametrize(
+    "why",
+    [
+        "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100, 1 more",
+        "couldn't assign flavors to pod set main: flavor t4 doesn't match node affinity",
+        "flavor a100-mig doesn't match node affinity, flavor t4 doesn't match node affinity",
+        "Workload no longer fits after processing another workload",
+    ],
+)
+def test_what_waits_for_others_to_end_is_neither_found_nor_counted(why: str) -> None:
+    """All that the team may have is taken just now, or was a moment ago: nothing was shown of that pool."""
     outcome = asked(Server(a100=why))
     assert (outcome.looked_at, outcome.findings) == (1, ())
 
