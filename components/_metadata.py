@@ -12,6 +12,8 @@ from components.tenancy import Team
 NAMESPACE = "kiban-metadata"
 KUBEFLOW = "kubeflow"
 MLFLOW_PORT = 5000
+MLFLOW_URI = f"http://mlflow.{NAMESPACE}.svc:{MLFLOW_PORT}"
+"""Of the tracking server, for pods."""
 PORTS = databases.PORTS | {"mlflow": MLFLOW_PORT}
 ADMIN = "admin"
 KUBEFLOW_OWNER = "kfp"

@@ -7,32 +7,29 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components._metadata import MetadataStoreArgs, store_at
+from components._metadata import MLFLOW_URI, store_at
 from components._metadata_credentials import MetadataCredentials
 from components._metadata_ways import reach
-from components.tenancy import Team
 
 
 def declare(
     name: str,
-    team: Team,
-    args: MetadataStoreArgs,
+    team: str,
     credentials: MetadataCredentials,
     *,
     namespace: pulumi.Input[str],
-    mlflow_uri: str,
     tags: Mapping[str, str],
     parent: pulumi.Resource,
 ) -> None:
     """Declare what the team's pods read, under upstream's names where they have some, and let them out to it."""
-    keys, store = credentials.keys(team.name), store_at(args)
+    keys, store = credentials.keys(team), store_at(credentials.args)
     opts = pulumi.ResourceOptions(parent=parent)
 
     def named(name: str) -> dict[str, Any]:
         return {"name": name, "namespace": namespace, "labels": tags}
 
     k8s.core.v1.Secret(
-        f"{name}-{team.name}-object-store",
+        f"{name}-{team}-object-store",
         metadata=named("mlpipeline-minio-artifact"),
         string_data={
             "accesskey": keys.apply(operator.itemgetter(0)),
@@ -41,28 +38,28 @@ def declare(
         opts=opts,
     )
     k8s.core.v1.Secret(
-        f"{name}-{team.name}-mlflow",
+        f"{name}-{team}-mlflow",
         metadata=named("mlflow"),
         string_data={
-            "MLFLOW_TRACKING_USERNAME": team.name,
-            "MLFLOW_TRACKING_PASSWORD": credentials.given[f"mlflow-{team.name}"],
+            "MLFLOW_TRACKING_USERNAME": team,
+            "MLFLOW_TRACKING_PASSWORD": credentials.given[f"mlflow-{team}"],
         },
         opts=opts,
     )
     k8s.core.v1.ConfigMap(
-        f"{name}-{team.name}",
+        f"{name}-{team}",
         metadata=named("metadata-store"),
         data={
-            "MLFLOW_TRACKING_URI": mlflow_uri,
-            "MLFLOW_EXPERIMENT_NAME": team.name,
+            "MLFLOW_TRACKING_URI": MLFLOW_URI,
+            "MLFLOW_EXPERIMENT_NAME": team,
             "MLFLOW_S3_ENDPOINT_URL": store.endpoint,
             "AWS_DEFAULT_REGION": store.region,
             "AWS_RETRY_MODE": "standard",
             "AWS_MAX_ATTEMPTS": "8",  # a minute: a new pod is refused until its NetworkPolicies are in force
-            "BUCKET": store.buckets[team.name],
+            "BUCKET": store.buckets[team],
         },
         opts=opts,
     )
     k8s.networking.v1.NetworkPolicy(
-        f"{name}-{team.name}", metadata=named("allow-metadata-store"), spec=reach(args, mysql=False), opts=opts
+        f"{name}-{team}", metadata=named("allow-metadata-store"), spec=reach(credentials.args, mysql=False), opts=opts
     )

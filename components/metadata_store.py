@@ -18,7 +18,7 @@ from components import _object_store as objects
 from components._backup import Backup, Sources
 from components._databases import Database, ExternalDatabase, InCluster
 from components._labels import labels, restricted, selector
-from components._metadata import ADMIN, KUBEFLOW, MLFLOW_PORT, NAMESPACE, MetadataStoreArgs, store_at
+from components._metadata import ADMIN, KUBEFLOW, MLFLOW_URI, NAMESPACE, MetadataStoreArgs, store_at
 from components._metadata_credentials import Credentials, MetadataCredentials
 from components._metadata_ways import own_policies, reach
 from components._mlflow import mlflow_values, postgres_check
@@ -83,10 +83,10 @@ class MetadataStore(pulumi.ComponentResource):
     ) -> None:
         super().__init__("kiban:components:MetadataStore", name, None, opts)
         self._name, self._args, self.credentials = name, args, credentials
-        self._credentials = MetadataCredentials(args=args, given=credentials, slots=slots)
+        self._keyring = MetadataCredentials(args=args, given=credentials, slots=slots)
         self._tags = labels("metadata-store", name)
         self._priority = foundation.highest
-        self.mlflow_uri = f"http://mlflow.{NAMESPACE}.svc:{MLFLOW_PORT}"
+        self.mlflow_uri = MLFLOW_URI
         self.postgres = databases.postgres_at(args.postgres, NAMESPACE)
         self.mysql = databases.mysql_at(args.mysql, NAMESPACE) if args.mysql else None
         self.object_store = store_at(args)
@@ -119,11 +119,9 @@ class MetadataStore(pulumi.ComponentResource):
         for team in args.teams:
             _metadata_clients.declare(
                 name,
-                team,
-                args,
-                self._credentials,
+                team.name,
+                self._keyring,
                 namespace=tenancy.namespaces[team.name],
-                mlflow_uri=self.mlflow_uri,
                 tags=self._tags,
                 parent=self,
             )
@@ -159,11 +157,11 @@ class MetadataStore(pulumi.ComponentResource):
 
     def keys(self, owner: str) -> pulumi.Output[tuple[str, str]]:
         """Access key and secret key that the pods of an owner of a bucket are handed."""
-        return self._credentials.keys(owner)
+        return self._keyring.keys(owner)
 
     def _secrets(self) -> list[pulumi.Resource]:
         """Declare the Secrets of the metadata namespace."""
-        data = self._credentials.secrets()
+        data = self._keyring.secrets()
         self._digests = {name: digest(*values.values()) for name, values in data.items()}
         return [
             k8s.core.v1.Secret(
