@@ -33,8 +33,8 @@ _EVERY = 0.3  # seconds
 _RUN_SECONDS = 240
 _READY_WITHIN, _ENDED_WITHIN = 120.0, 60.0
 _MODEL, _REPLICAS = "rehearsal", 2
-_IN_A_ROW = 10
-"""So many requests, two a second, are answered before a model is taken to serve."""
+_ANSWERED, _IN_A_ROW = "ok", 10
+"""What the caller prints of a request that was answered; of how many, two a second, before a model is taken to serve."""
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
@@ -121,11 +121,11 @@ class Flight:
     def _late(self) -> list[tuple[Key, str]]:
         states = self._astray().items()
         late = [(key, f"Job {'/'.join(key)} is {state}, and was to be {self._jobs[key]}") for key, state in states]
-        if self._caller and not self._serves(*self._caller):
+        if self._caller and not self._serves(self._caller[0]):
             late.append((self._caller, f"InferenceService {self._caller[0]}/{_MODEL} does not answer every time"))
         return late
 
-    def _serves(self, space: str, _caller: str) -> bool:
+    def _serves(self, space: str) -> bool:
         """Whether all of the model's pods are ready, and the last requests since then were all answered.
 
         A pod that is ready is refused until its network's policies are in force, which no upgrade is to blame for.
@@ -139,8 +139,7 @@ class Flight:
         answers = self._answers()
         if self._ready_at is None:
             self._ready_at = len(answers)
-        last = answers[self._ready_at :][-_IN_A_ROW:]
-        return len(last) == _IN_A_ROW and all(map(_answered, last))
+        return answers[self._ready_at :][-_IN_A_ROW:] == [_ANSWERED] * _IN_A_ROW
 
     def end(self) -> None:
         """Take the workloads away again."""
@@ -161,11 +160,11 @@ class Flight:
 
     def look(self, look: Look) -> Outcome:
         """What has become of them."""
-        served = self._caller if self._counted_from is not None else None
+        served = [] if self._caller is None or self._counted_from is None else [self._caller]
         evidence: Evidence = "executed" if served or self._run else "simulated"
         last = look.now.step == "upgrade again"
         found = [*self.jobs_lost(), *self._unserved(), *self._forgotten(last=last)]
-        seen = [*self._jobs, *([self._run] if self._run else []), *([served] if served else [])]
+        seen = [*self._jobs, *([self._run] if self._run else []), *served]
         return outcome(evidence, seen, found)
 
     def jobs_lost(self) -> list[Finding]:
@@ -191,7 +190,7 @@ class Flight:
         if self._caller is None or self._counted_from is None:
             return []
         answers = self._answers()[self._counted_from :]
-        failed = [line for line in answers if not _answered(line)]
+        failed = [line for line in answers if line != _ANSWERED]
         if answers and len(failed) <= math.ceil(len(answers) * _OBJECTIVE):
             return []
         last = failed[-1].removeprefix("failed ") if failed else "it was never asked"
@@ -257,10 +256,6 @@ class Flight:
         except Refused:
             return "gone"
         return str(workflow.get("status", {}).get("phase", ""))
-
-
-def _answered(line: str) -> bool:
-    return line == "ok"
 
 
 def _key(each: Object) -> Key:
