@@ -34,7 +34,7 @@ _RUN_SECONDS = 240
 _READY_WITHIN, _ENDED_WITHIN = 120.0, 60.0
 _MODEL, _REPLICAS = "rehearsal", 2
 _ANSWERED, _IN_A_ROW = "ok", 10
-"""What the caller prints of a request that was answered; of how many, two a second, before a model is taken to serve."""
+"""What the caller prints of an answered request; of how many, two a second, before a model is taken to serve."""
 _OBJECTIVE = 0.01
 """The share of a caller's requests that may fail."""
 _SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
